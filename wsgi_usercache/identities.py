@@ -1,0 +1,261 @@
+"""Which users are remembered, for how long, and is what is remembered still good?"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import pathlib
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from types import MappingProxyType
+from typing import Any
+
+from cachetools import TLRUCache
+
+from .generations import EVERYBODY, Generations, slot_of
+
+WAIT = 5.0  # seconds a caller waits for a load under way before it loads for itself
+NOBODY_TTL = 1.0  # seconds it is remembered that an id belongs to nobody
+
+_PLAIN = (
+    str, bytes, int, float, complex, bool, type(None), range, decimal.Decimal, fractions.Fraction,
+    datetime.date, datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
+    ipaddress.IPv4Address, ipaddress.IPv6Address, pathlib.PurePath,
+)  # fmt: skip
+
+
+def is_plain(value: object) -> bool:
+    """Whether *value* is immutable through and through, so that requests may share it."""
+    if isinstance(value, (tuple, frozenset)):
+        return not getattr(value, "__dict__", None) and all(map(is_plain, value))
+    if isinstance(value, enum.Enum):
+        return True
+    # An instance of a subclass may carry attributes of its own; those anybody could change.
+    return isinstance(value, _PLAIN) and not getattr(value, "__dict__", None)
+
+
+class Unstorable(Exception):
+    """This answer can not be remembered; `reason` is the key it is counted under."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One user as remembered.
+
+    *frozen* is None for an id nobody has. *numbers* maps every slot the answer rests on to the
+    number read before the load. *needs* holds what the identity handlers gave this user, by the
+    identity they were asked about.
+    """
+
+    frozen: Any
+    numbers: Mapping[int, int]
+    expires: float
+    needs: Mapping[Hashable, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load brought: the user to hand out, and what to remember of it.
+
+    *names* are those the answer rests on, beside the user's own. *unstored* says why nothing is
+    to be remembered.
+    """
+
+    user: Any
+    frozen: Any = None
+    names: frozenset[str] = frozenset()
+    unstored: str | None = None
+
+
+class _Flight:
+    """A load under way, to be joined by callers who read the same numbers."""
+
+    def __init__(self, numbers: tuple[int, ...]) -> None:
+        self.numbers = numbers
+        self.landed = threading.Event()
+        self.thread = threading.get_ident()
+        self.entry: Entry | None = None
+
+
+class IdentityCache:
+    """Entries of at most *maxsize* users, good for *ttl* seconds from the start of their load.
+
+    Threads share it; a forked child must make its own. *known* names what a load may come to rest
+    on, so that their numbers can be read before it. The lock is never held during a load.
+    """
+
+    def __init__(
+        self,
+        generations: Generations,
+        *,
+        ttl: float,  # seconds from the start of the load; use never extends it
+        maxsize: int,  # users
+        known: Callable[[], frozenset[str]] = frozenset,
+        clock: Callable[[], float] = monotonic,
+        wait: float = WAIT,
+    ) -> None:
+        self._generations = generations
+        self._ttl = ttl
+        self._known = known
+        self._clock = clock
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._flights: dict[Hashable, _Flight] = {}
+        self._entries: TLRUCache[Hashable, Entry] = TLRUCache(
+            maxsize, ttu=lambda _key, entry, _now: entry.expires, timer=clock
+        )
+        self.counts: Counter[str] = Counter()
+        self.unstored: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)
+
+    def clear(self) -> None:
+        """Forget everybody. Loads under way are not joined by anybody who comes later."""
+        with self._lock:
+            self._entries.clear()
+            self._flights.clear()
+
+    def numbers(self) -> Mapping[int, int]:
+        """The numbers, now, of all that something about to run may come to rest on."""
+        slots = (EVERYBODY, *map(slot_of, self._known()))
+        return dict(zip(slots, self._generations.current(slots), strict=True))
+
+    def find(self, key: Hashable) -> Entry | None:
+        """The entry under *key*, if all it rests on is as it was before its load.
+
+        One whose numbers moved is removed at once: should a number ever come back, it revives
+        nothing. While a mark stands the entry is left alone, for the change may be rolled back.
+        """
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is None:
+            return None
+        now = self._generations.current(tuple(entry.numbers))
+        if now == tuple(entry.numbers.values()):
+            return entry
+        if 0 not in now:
+            self._count("stale")
+            self._remove(key, entry)
+        return None
+
+    def get_or_load(
+        self,
+        key: Hashable,
+        user_name: str,
+        load: Callable[[], Loaded],
+        *,
+        refresh: bool = False,
+        may_wait: Callable[[], bool] = lambda: True,
+    ) -> tuple[Entry | None, Loaded | None]:
+        """Return the entry under *key*, calling *load* only if no good one is held.
+
+        The second item is the load's own answer if this call made it; the first is None if that
+        could not be remembered. Callers that read the same numbers share one load, unless they
+        hold a connection (*may_wait*) or asked to *refresh*; if it fails or takes longer than
+        *wait* seconds, each loads for itself.
+        """
+        if not refresh and (entry := self.find(key)) is not None:
+            self._count("hits")
+            return entry, None
+        self._count("misses")
+        names = (user_name, *self._known())
+        slots = (EVERYBODY, *map(slot_of, names))
+        numbers = self._generations.current(slots)  # before the load, so a change meanwhile wins
+        if 0 in numbers[:2]:  # what this load brings can not be kept: nobody should wait for it
+            return self._load(key, slots, numbers, load)
+        flight, mine = self._board(key, numbers, refresh)
+        if not mine:
+            if may_wait() and flight.thread != threading.get_ident():
+                self._count("waits")
+                flight.landed.wait(self._wait)
+                if flight.entry is not None:
+                    return flight.entry, None
+            return self._load(key, slots, numbers, load)
+        try:
+            entry, loaded = self._load(key, slots, numbers, load)
+            flight.entry = entry
+            return entry, loaded
+        finally:
+            with self._lock:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+            flight.landed.set()
+
+    def _board(
+        self, key: Hashable, numbers: tuple[int, ...], refresh: bool
+    ) -> tuple[_Flight, bool]:
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and flight.numbers == numbers and not refresh:
+                return flight, False
+            flight = self._flights[key] = _Flight(numbers)
+            return flight, True
+
+    def _load(
+        self,
+        key: Hashable,
+        slots: tuple[int, ...],
+        numbers: tuple[int, ...],
+        load: Callable[[], Loaded],
+    ) -> tuple[Entry | None, Loaded]:
+        began = self._clock()
+        self._count("loads")
+        loaded = load()
+        if loaded.unstored is not None:
+            self.count_unstored(loaded.unstored)
+            return None, loaded
+        read = dict(zip(slots, numbers, strict=True))
+        rests_on = (*slots[:2], *map(slot_of, loaded.names))
+        if not read.keys() >= set(rests_on):
+            self.count_unstored("new table")  # its number was not read before the load
+            return None, loaded
+        # An id nobody has may be given to somebody any moment.
+        ttl = self._ttl if loaded.frozen is not None else min(self._ttl, NOBODY_TTL)
+        numbers_read = MappingProxyType({slot: read[slot] for slot in rests_on})
+        entry = Entry(loaded.frozen, numbers_read, began + ttl)
+        return (entry if self._keep(key, entry) else None), loaded
+
+    def replace(self, key: Hashable, old: Entry, new: Entry) -> None:
+        """Put *new* where *old* stands, which knew less of the same user."""
+        with self._lock:
+            if self._entries.get(key) is old:
+                self._entries[key] = new
+
+    def _keep(self, key: Hashable, entry: Entry) -> bool:
+        numbers = tuple(entry.numbers.values())
+        if 0 in numbers:
+            self.count_unstored("change under way")
+            return False
+        if self._generations.current(tuple(entry.numbers)) != numbers:
+            self.count_unstored("changed during the load")
+            return False
+        with self._lock:
+            self._entries[key] = entry
+        return True
+
+    def _remove(self, key: Hashable, entry: Entry) -> None:
+        with self._lock:
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self.counts[what] += 1
+
+    def count_unstored(self, reason: str) -> None:
+        """One more answer that was not remembered, and why."""
+        with self._lock:
+            self.unstored[reason] += 1
