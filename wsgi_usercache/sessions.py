@@ -1,0 +1,146 @@
+"""When is the session opened, from what, and must its cookie be written again?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask, Request, Response
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.local import LocalProxy
+
+from .cookies import SessionCookies, Ticket
+from .lanes import Lane
+from .per_request import RequestStates, SessionSlot
+
+_STOCK = ("open_session", "save_session", "get_signing_serializer", "session_class")
+
+
+def is_stock(interface: object) -> bool:
+    """Whether *interface* opens and saves sessions exactly as Flask's own cookie sessions do."""
+    return isinstance(interface, SecureCookieSessionInterface) and all(
+        getattr(type(interface), name) is getattr(SecureCookieSessionInterface, name)
+        and name not in vars(interface)
+        for name in _STOCK
+    )
+
+
+class LazySession(LocalProxy[Any]):
+    """The session of a request; the first use opens it."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: SessionSlot) -> None:
+        super().__init__(slot.shown)
+        object.__setattr__(self, "slot", slot)
+
+
+def _slot_of(session: object) -> SessionSlot | None:
+    if type(session) is not LazySession:
+        return None
+    slot: SessionSlot = object.__getattribute__(session, "slot")
+    return slot
+
+
+class LaneSessions:
+    """The app's own session interface, asked as late and as seldom as the lane allows.
+
+    On `bypass` nothing is opened, and so nothing saved, until something touches the session.
+    Flask's own cookie sessions are read from the ticket; every other interface opens and saves by
+    itself. It passes for the interface it wraps, whose attributes it shows and sets.
+    """
+
+    def __init__(
+        self,
+        interface: Any,
+        states: RequestStates,
+        cookies: Callable[[], SessionCookies],
+        *,
+        resign_interval: float,  # seconds an unchanged session's cookie is not written again
+    ) -> None:
+        self.__dict__.update(
+            wrapped=interface,
+            _states=states,
+            _cookies=cookies,
+            _resign_interval=resign_interval,
+            _from_tickets=is_stock(interface),
+        )
+
+    @property  # type: ignore[misc]  # as LocalProxy and Mock do: isinstance() sees the wrapped one
+    def __class__(self) -> Any:
+        return type(self.wrapped)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wrapped, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.wrapped, name, value)
+
+    def open_session(self, app: Flask, request: Request) -> LazySession:
+        """The session of *request*: on `bypass` one still to be opened."""
+        slot = SessionSlot(lambda slot: self._open(app, request, slot))
+        state = self._states.begin(request.environ, slot)
+        if state.lane is not Lane.BYPASS:
+            slot.opened()
+        return LazySession(slot)
+
+    def is_null_session(self, session: object) -> bool:
+        """Whether there is nothing to save: no key, or nobody touched it."""
+        slot = _slot_of(session)
+        if slot is None:
+            return bool(self.wrapped.is_null_session(session))
+        return slot.session is None or bool(self.wrapped.is_null_session(slot.session))
+
+    def save_session(self, app: Flask, session: Any, response: Response) -> None:
+        """Save as the wrapped interface does, but do not sign again what was just signed."""
+        slot = _slot_of(session)
+        if slot is None:
+            self.wrapped.save_session(app, session, response)
+        elif self._would_sign_the_same(app, slot):
+            response.vary.add("Cookie")  # as if the cookie had been set
+        else:
+            self.wrapped.save_session(app, slot.opened(), response)
+
+    def signed_lately(self, app: Flask, ticket: Ticket | None) -> bool:
+        """Whether the cookie the request came with is too young to be written again unchanged."""
+        if ticket is None:
+            return False
+        tenth = _seconds(app.permanent_session_lifetime) / 10
+        return self._cookies().age(ticket) < min(self._resign_interval, tenth)
+
+    def _open(self, app: Flask, request: Request, slot: SessionSlot) -> Any:
+        if not self._from_tickets:
+            session = self.wrapped.open_session(app, request)
+        else:
+            session = self._open_from_ticket(app, request, slot)
+        return self.wrapped.make_null_session(app) if session is None else session
+
+    def _open_from_ticket(self, app: Flask, request: Request, slot: SessionSlot) -> Any:
+        interface = self.wrapped
+        serializer = interface.get_signing_serializer(app)
+        if serializer is None:
+            return None
+        raw = request.cookies.get(interface.get_cookie_name(app))
+        if not raw:
+            return interface.session_class()
+        keys = app.secret_key, tuple(app.config["SECRET_KEY_FALLBACKS"] or ()), interface.salt
+        max_age = int(_seconds(app.permanent_session_lifetime))
+        slot.ticket = self._cookies().read(raw, serializer, keys, max_age)
+        if slot.ticket is None:
+            return interface.session_class()
+        return interface.session_class(serializer.load_payload(slot.ticket.payload))
+
+    def _would_sign_the_same(self, app: Flask, slot: SessionSlot) -> bool:
+        ticket, session = slot.ticket, slot.session
+        if not session or not self.signed_lately(app, ticket):
+            return False
+        if not self.wrapped.should_set_cookie(app, session):
+            return False
+        serializer = self.wrapped.get_signing_serializer(app)
+        # What is compared is what would be written, nested changes included.
+        return bool(serializer and serializer.dump_payload(dict(session)) == ticket.payload)
+
+
+def _seconds(lifetime: timedelta) -> float:
+    return lifetime.total_seconds()
