@@ -1,0 +1,296 @@
+"""One app's cache: which rooms stand behind it in this process, and are they in place?"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import flask_login
+from flask import Flask
+
+from .adapters.flask_login import Login
+from .cookies import SessionCookies
+from .generations import EVERYBODY, slot_of
+from .generations.process import shared
+from .identities import IdentityCache
+from .lanes import Explanation, Lane, LaneRules
+from .middleware import Middleware
+from .options import Options
+from .per_request import RequestStates
+from .recording import pause
+from .routes import StaticRoutes
+from .sessions import LaneSessions
+from .static import StaticFiles
+from .statistics import Stats
+from .users import Users, user_name
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("wsgi_usercache")
+
+NAME = "user_cache"  # in app.extensions
+
+TICKETS_PER_USER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where the time comes from; tests bring their own."""
+
+    steady: Callable[[], float] = monotonic  # for what was loaded
+    wall: Callable[[], float] = time  # for what was signed
+
+
+class _Process:
+    """The rooms of one app in one process: made at its first use, anew after a fork."""
+
+    def __init__(self, cache: AppCache) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.lanes: Counter[Lane] = Counter()
+        self.attached = False
+        options, rows = cache.options, cache.rows
+        self.cookies = SessionCookies(TICKETS_PER_USER * options.maxsize, clock=cache.clocks.wall)
+        self.identities = IdentityCache(
+            cache.generations,
+            ttl=options.ttl,
+            maxsize=options.maxsize,
+            known=frozenset if rows is None else rows.known,
+            clock=cache.clocks.steady,
+        )
+        self.users = Users(self.identities, cache.states, rows, vary=options.vary, told=cache.told)
+        routes = StaticRoutes(
+            cache.app, options.static, wrapped_wsgi_app=not cache.wraps_flask_itself
+        )
+        self.rules = LaneRules(options.fresh_paths, options.excluded_paths, routes)
+        self.middleware = Middleware(
+            cache.wsgi_app,
+            self.rules,
+            StaticFiles(routes.file_for, clock=cache.clocks.steady),
+            attach=cache.attach,
+            settle=routes.settle,
+            count=self.count,
+        )
+
+    def count(self, lane: Lane) -> None:
+        with self.lock:
+            self.lanes[lane] += 1
+
+
+class AppCache:
+    """What `app.extensions["user_cache"]` holds."""
+
+    def __init__(
+        self, app: Flask, options: Options, wsgi_app: WSGIApplication, clocks: Clocks
+    ) -> None:
+        self.app = app
+        self.options = options
+        self.wsgi_app = wsgi_app
+        self.wraps_flask_itself = wsgi_app == app.wsgi_app and (
+            getattr(wsgi_app, "__func__", None) is Flask.wsgi_app
+        )
+        self.clocks = clocks
+        self.off = None if options.enabled else "USERCACHE_ENABLED is False"
+        self.states = RequestStates()
+        self.told: set[str] = set()
+        self.generations = shared()
+        self.rows: Any = None
+        self._process: _Process | None = None
+        self._sessions: Any = None  # a LaneSessions
+        self._login = Login(
+            app,
+            users=users_of,
+            untouched=self._untouched,
+            loading=pause,
+            identified=lambda user_id: self.process.users.identified(user_id),
+            tell=lambda message: self.process.users.say_once(message),
+        )
+        if self.off is None:
+            self._login.listen()
+            self._watch()
+
+    @property
+    def process(self) -> _Process:
+        """The rooms of this process. A fork, with Python's hooks or without, has its own."""
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            process = self._process = _Process(self)
+        return process
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self.process.middleware(environ, start_response)
+
+    def attach(self) -> bool:
+        """Put what is ours in front of Flask's session interface, user callback and hooks, at
+        the first request and again where they were replaced; say whether the cache is on."""
+        if self.off is not None:
+            return False
+        process = self.process
+        if (
+            process.attached
+            and self.app.session_interface is self._sessions
+            and self._login.attached
+        ):
+            return True
+        with process.lock:
+            self._attach(process)
+        return self.off is None
+
+    def invalidate(self, *users_or_ids: object) -> None:
+        """Have everything these users are known by loaded again by requests that start now.
+
+        An id is taken as `str(id)`, an object is asked for the id it logs in with. Inside an open
+        transaction of the app's session the change is made now and again when it ends.
+        """
+        if not users_or_ids:
+            raise ValueError("invalidate() needs a user or an id; clear() takes everybody")
+        slots = tuple(slot_of(user_name(self._id_of(user))) for user in users_or_ids)
+        self.generations.bump(slots)
+        if self.rows is not None:
+            self.rows.bump_again_at_end(slots)
+
+    @contextmanager
+    def changing(self, *users_or_ids: object) -> Iterator[None]:
+        """Fence a change that can not be seen: nobody is answered from memory for these users
+        (none: for everybody) while the block runs, nor ever again from what was loaded before
+        its end."""
+        names = [user_name(self._id_of(user)) for user in users_or_ids]
+        fence = self.generations.changing(tuple(map(slot_of, names)) or (EVERYBODY,))
+        try:
+            yield
+        finally:
+            fence.changed()
+
+    def clear(self) -> None:
+        """Have everybody loaded again, and forget what this process holds."""
+        self.generations.bump((EVERYBODY,))
+        if self._process is not None:
+            self._process.identities.clear()
+            self._process.cookies.clear()
+
+    def stats(self) -> Stats:
+        """The figures of this process."""
+        process = self.process
+        counts, lanes = process.identities.counts, process.lanes
+        lazy_loads = {} if self.rows is None else dict(self.rows.lazy_loads)
+        return Stats(
+            hits=counts["hits"],
+            misses=counts["misses"],
+            loads=counts["loads"],
+            stale=counts["stale"],
+            waits=counts["waits"],
+            served=lanes[Lane.SERVE],
+            bypassed=lanes[Lane.BYPASS],
+            invalidations=self.generations.changes,
+            size=len(process.identities),
+            unstored=MappingProxyType(dict(process.identities.unstored)),
+            lazy_loads=MappingProxyType(lazy_loads),
+            backend=MappingProxyType({"changes": self.generations.changes}),
+        )
+
+    def explain(self, path: str, method: str = "GET", host: str | None = None) -> Explanation:
+        """The lane a request for *path* (decoded, without query) would take, and the rule."""
+        if self.off is not None:
+            return Explanation(Lane.FRESH, f"the cache is off: {self.off}")
+        host = host or self.app.config["SERVER_NAME"] or "localhost"
+        return self.process.rules.explain(
+            {
+                "REQUEST_METHOD": method.upper(),
+                "SCRIPT_NAME": "",
+                "PATH_INFO": path.encode().decode("latin-1"),  # PEP 3333
+                "QUERY_STRING": "",
+                "SERVER_NAME": host.partition(":")[0],
+                "SERVER_PORT": host.partition(":")[2] or "80",
+                "HTTP_HOST": host,
+                "wsgi.url_scheme": "http",
+            }
+        )
+
+    def _id_of(self, user: Any) -> str:
+        if user is None:
+            raise ValueError("None is no user")
+        if not hasattr(user, "get_id") and not hasattr(user, "is_authenticated"):
+            return str(user)
+        user_id = self._login.user_id(user)
+        if user_id is None:
+            raise ValueError("an anonymous user can not have changed")
+        return str(user_id)
+
+    def _watch(self) -> None:
+        """See what SQLAlchemy writes, where it is in use. Nothing is opened."""
+        if self.rows is not None or "sqlalchemy.orm" not in sys.modules:
+            return
+        from .adapters import sqlalchemy  # it is optional, and slow to import
+
+        options = self.options
+        self.rows = sqlalchemy.Rows(
+            self.app,
+            session=options.session,
+            user_class=options.user_class,
+            load=options.load,
+            volatile=options.volatile,
+            exclude=options.exclude,
+        )
+        sqlalchemy.listen()
+        sqlalchemy.install(self.generations)
+
+    def _attach(self, process: _Process) -> None:
+        if not process.attached and self.rows is not None:
+            wrong = self.rows.check()
+            if wrong is not None:
+                self.turn_off(wrong)
+                return
+        if self.app.session_interface is not self._sessions:
+            self._sessions = LaneSessions(
+                self.app.session_interface,
+                self.states,
+                lambda: self.process.cookies,
+                resign_interval=self.options.resign_interval,
+            )
+            self.app.session_interface = self._sessions
+        if self._login.attach() and process.attached:
+            process.identities.clear()  # what another callback answered
+        if hasattr(self.app, "login_manager") and "flask_principal" in sys.modules:
+            from .adapters import flask_principal  # it is optional
+
+            flask_principal.attach(
+                self.app,
+                users=lambda: None if self.off else self.process.users,
+                current_user=flask_login.current_user,
+                untouched=self._untouched,
+                signed_lately=self._signed_lately,
+            )
+        process.attached = True
+
+    def turn_off(self, reason: str) -> None:
+        """Stop caching until the next start, because of a setting only the models could refute."""
+        self.off = reason
+        log.error("the user cache is off until restart: %s", reason)
+
+    def _untouched(self) -> bool:
+        state = self.states.current()
+        return state is not None and state.untouched
+
+    def _signed_lately(self) -> bool:
+        state = self.states.current()
+        return (
+            state is not None
+            and self._sessions is not None
+            and self._sessions.signed_lately(self.app, state.session.ticket)
+        )
+
+
+def users_of(app: Flask) -> Users | None:
+    """The look-ups of the app that is current, None if it has no cache or it is off."""
+    cache = app.extensions.get(NAME)
+    return cache.process.users if isinstance(cache, AppCache) and cache.off is None else None
