@@ -27,7 +27,7 @@ from .middleware import Middleware
 from .options import Options
 from .per_request import RequestStates
 from .recording import pause
-from .routes import StaticRoutes
+from .routes import StaticRoutes, is_wrapped
 from .sessions import LaneSessions
 from .static import StaticFiles
 from .statistics import Stats
@@ -55,7 +55,6 @@ class _Process:
     """The rooms of one app in one process: made at its first use, anew after a fork."""
 
     def __init__(self, cache: AppCache) -> None:
-        self.pid = os.getpid()
         self.lock = threading.Lock()
         self.lanes: Counter[Lane] = Counter()
         self.attached = False
@@ -70,7 +69,7 @@ class _Process:
         )
         self.users = Users(self.identities, cache.states, rows, vary=options.vary, told=cache.told)
         routes = StaticRoutes(
-            cache.app, options.static, wrapped_wsgi_app=not cache.wraps_flask_itself
+            cache.app, options.static, wrapped_wsgi_app=is_wrapped(cache.app, cache.wsgi_app)
         )
         self.rules = LaneRules(options.fresh_paths, options.excluded_paths, routes)
         self.middleware = Middleware(
@@ -96,16 +95,13 @@ class AppCache:
         self.app = app
         self.options = options
         self.wsgi_app = wsgi_app
-        self.wraps_flask_itself = wsgi_app == app.wsgi_app and (
-            getattr(wsgi_app, "__func__", None) is Flask.wsgi_app
-        )
         self.clocks = clocks
         self.off = None if options.enabled else "USERCACHE_ENABLED is False"
         self.states = RequestStates()
         self.told: set[str] = set()
         self.generations = shared()
         self.rows: Any = None
-        self._process: _Process | None = None
+        self._processes: dict[int, _Process] = {}
         self._sessions: Any = None  # a LaneSessions
         self._login = Login(
             app,
@@ -122,9 +118,11 @@ class AppCache:
     @property
     def process(self) -> _Process:
         """The rooms of this process. A fork, with Python's hooks or without, has its own."""
-        process = self._process
-        if process is None or process.pid != os.getpid():
-            process = self._process = _Process(self)
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            # Of threads that come first together, one makes the rooms of all.
+            process = self._processes.setdefault(pid, _Process(self))
         return process
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -174,9 +172,10 @@ class AppCache:
     def clear(self) -> None:
         """Have everybody loaded again, and forget what this process holds."""
         self.generations.bump((EVERYBODY,))
-        if self._process is not None:
-            self._process.identities.clear()
-            self._process.cookies.clear()
+        process = self._processes.get(os.getpid())
+        if process is not None:
+            process.identities.clear()
+            process.cookies.clear()
 
     def stats(self) -> Stats:
         """The figures of this process."""
@@ -242,7 +241,7 @@ class AppCache:
             exclude=options.exclude,
         )
         sqlalchemy.listen()
-        sqlalchemy.install(self.generations)
+        sqlalchemy.install(self.generations, self.rows)
 
     def _attach(self, process: _Process) -> None:
         if not process.attached and self.rows is not None:
