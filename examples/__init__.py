@@ -1,0 +1,1 @@
+"""Runnable applications, each run by a test."""
