@@ -1,4 +1,4 @@
-"""The identity cache for Flask: static files skip the session, users are loaded when they change."""
+"""The identity cache for Flask: files skip the session, users are loaded when they change."""
 
 from .extension import UserCache, UserCacheMiddleware
 from .lanes import Lane

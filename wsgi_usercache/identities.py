@@ -27,18 +27,19 @@ NOBODY_TTL = 1.0  # seconds it is remembered that an id belongs to nobody
 _PLAIN = (
     str, bytes, int, float, complex, bool, type(None), range, decimal.Decimal, fractions.Fraction,
     datetime.date, datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
-    ipaddress.IPv4Address, ipaddress.IPv6Address, pathlib.PurePath,
+    ipaddress.IPv4Address, ipaddress.IPv6Address, pathlib.PurePath, tuple, frozenset,
 )  # fmt: skip
 
 
 def is_plain(value: object) -> bool:
     """Whether *value* is immutable through and through, so that requests may share it."""
-    if isinstance(value, (tuple, frozenset)):
-        return not getattr(value, "__dict__", None) and all(map(is_plain, value))
-    if isinstance(value, enum.Enum):
+    kind = type(value)  # isinstance() would take a proxy for what it stands for at this moment
+    if issubclass(kind, enum.Enum):
         return True
     # An instance of a subclass may carry attributes of its own; those anybody could change.
-    return isinstance(value, _PLAIN) and not getattr(value, "__dict__", None)
+    if not issubclass(kind, _PLAIN) or getattr(value, "__dict__", None):
+        return False
+    return not isinstance(value, (tuple, frozenset)) or all(map(is_plain, value))
 
 
 class Unstorable(Exception):
@@ -79,10 +80,10 @@ class Loaded:
 
 
 class _Flight:
-    """A load under way, to be joined by callers who read the same numbers."""
+    """A load under way, to be joined by callers who read the same numbers of what it rests on."""
 
-    def __init__(self, numbers: tuple[int, ...]) -> None:
-        self.numbers = numbers
+    def __init__(self, read: Mapping[int, int]) -> None:
+        self.read = read
         self.landed = threading.Event()
         self.thread = threading.get_ident()
         self.entry: Entry | None = None
@@ -112,6 +113,8 @@ class IdentityCache:
         self._wait = wait
         self._lock = threading.Lock()
         self._flights: dict[Hashable, _Flight] = {}
+        self._clears = 0
+        self._shared_slots: set[int] = set()  # what entries rest on beside their own users
         self._entries: TLRUCache[Hashable, Entry] = TLRUCache(
             maxsize, ttu=lambda _key, entry, _now: entry.expires, timer=clock
         )
@@ -123,14 +126,18 @@ class IdentityCache:
             return len(self._entries)
 
     def clear(self) -> None:
-        """Forget everybody. Loads under way are not joined by anybody who comes later."""
+        """Forget everybody. What loads under way bring is not kept, and nobody joins them."""
         with self._lock:
+            self._clears += 1
             self._entries.clear()
             self._flights.clear()
 
     def numbers(self) -> Mapping[int, int]:
         """The numbers, now, of all that something about to run may come to rest on."""
-        slots = (EVERYBODY, *map(slot_of, self._known()))
+        return self._read(EVERYBODY)
+
+    def _read(self, *slots: int) -> dict[int, int]:
+        slots = (*slots, *map(slot_of, self._known()))
         return dict(zip(slots, self._generations.current(slots), strict=True))
 
     def find(self, key: Hashable) -> Entry | None:
@@ -171,23 +178,22 @@ class IdentityCache:
             self._count("hits")
             return entry, None
         self._count("misses")
-        names = (user_name, *self._known())
-        slots = (EVERYBODY, *map(slot_of, names))
-        numbers = self._generations.current(slots)  # before the load, so a change meanwhile wins
-        if 0 in numbers[:2]:  # what this load brings can not be kept: nobody should wait for it
-            return self._load(key, slots, numbers, load)
-        flight, mine = self._board(key, numbers, refresh)
+        own = EVERYBODY, slot_of(user_name)
+        read = self._read(*own)  # before the load, so a change meanwhile wins
+        if 0 in (read[slot] for slot in own):  # nothing will be kept: nobody should wait for it
+            return self._load(key, own, read, load)
+        flight, mine = self._board(key, own, read, refresh)
         if not mine:
             if may_wait() and flight.thread != threading.get_ident():
                 self._count("waits")
                 flight.landed.wait(self._wait)
-                if flight.entry is not None:
+                # What it rests on did not change until it landed: it is good for who came later.
+                if flight.entry is not None and self._clock() < flight.entry.expires:
                     return flight.entry, None
-            return self._load(key, slots, numbers, load)
+            return self._load(key, own, read, load)
         try:
-            entry, loaded = self._load(key, slots, numbers, load)
-            flight.entry = entry
-            return entry, loaded
+            flight.entry, loaded = self._load(key, own, read, load)
+            return flight.entry, loaded
         finally:
             with self._lock:
                 if self._flights.get(key) is flight:
@@ -195,38 +201,45 @@ class IdentityCache:
             flight.landed.set()
 
     def _board(
-        self, key: Hashable, numbers: tuple[int, ...], refresh: bool
+        self, key: Hashable, own: tuple[int, int], read: Mapping[int, int], refresh: bool
     ) -> tuple[_Flight, bool]:
         with self._lock:
             flight = self._flights.get(key)
-            if flight is not None and flight.numbers == numbers and not refresh:
-                return flight, False
-            flight = self._flights[key] = _Flight(numbers)
+            # Other tables change all the time and are no reason to load on one's own.
+            count = (*own, *self._shared_slots)
+            if flight is not None and not refresh:
+                before = flight.read
+                if all(before.get(slot) == read.get(slot) for slot in count):
+                    return flight, False
+            flight = self._flights[key] = _Flight(read)
             return flight, True
 
     def _load(
         self,
         key: Hashable,
-        slots: tuple[int, ...],
-        numbers: tuple[int, ...],
+        own: tuple[int, int],
+        read: Mapping[int, int],
         load: Callable[[], Loaded],
     ) -> tuple[Entry | None, Loaded]:
-        began = self._clock()
+        began, clears = self._clock(), self._clears
         self._count("loads")
         loaded = load()
         if loaded.unstored is not None:
             self.count_unstored(loaded.unstored)
             return None, loaded
-        read = dict(zip(slots, numbers, strict=True))
-        rests_on = (*slots[:2], *map(slot_of, loaded.names))
+        shared = set(map(slot_of, loaded.names))
+        if not shared <= self._shared_slots:
+            with self._lock:
+                self._shared_slots |= shared
+        rests_on = (*own, *shared)
         if not read.keys() >= set(rests_on):
             self.count_unstored("new table")  # its number was not read before the load
             return None, loaded
         # An id nobody has may be given to somebody any moment.
         ttl = self._ttl if loaded.frozen is not None else min(self._ttl, NOBODY_TTL)
-        numbers_read = MappingProxyType({slot: read[slot] for slot in rests_on})
-        entry = Entry(loaded.frozen, numbers_read, began + ttl)
-        return (entry if self._keep(key, entry) else None), loaded
+        numbers = MappingProxyType({slot: read[slot] for slot in rests_on})
+        entry = Entry(loaded.frozen, numbers, began + ttl)
+        return (entry if self._keep(key, entry, clears) else None), loaded
 
     def replace(self, key: Hashable, old: Entry, new: Entry) -> None:
         """Put *new* where *old* stands, which knew less of the same user."""
@@ -234,22 +247,24 @@ class IdentityCache:
             if self._entries.get(key) is old:
                 self._entries[key] = new
 
-    def _keep(self, key: Hashable, entry: Entry) -> bool:
+    def _keep(self, key: Hashable, entry: Entry, clears: int) -> bool:
         numbers = tuple(entry.numbers.values())
         if 0 in numbers:
             self.count_unstored("change under way")
             return False
-        if self._generations.current(tuple(entry.numbers)) != numbers:
-            self.count_unstored("changed during the load")
-            return False
+        unchanged = self._generations.current(tuple(entry.numbers)) == numbers
         with self._lock:
-            self._entries[key] = entry
-        return True
+            kept = unchanged and self._clears == clears
+            if kept:
+                self._entries[key] = entry
+        if not kept:
+            self.count_unstored("changed during the load")
+        return kept
 
     def _remove(self, key: Hashable, entry: Entry) -> None:
         with self._lock:
             if self._entries.get(key) is entry:
-                del self._entries[key]
+                self._entries.pop(key, None)  # `del` raises for one that expires this moment
 
     def _count(self, what: str) -> None:
         with self._lock:

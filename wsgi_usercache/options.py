@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,7 +38,7 @@ class Options:
 
     def __post_init__(self) -> None:
         _check(isinstance(self.enabled, bool), self, "enabled", "must be True or False")
-        _check(_is_number(self.ttl) and self.ttl > 0, self, "ttl", "must be > 0 seconds")
+        _check(_is_seconds(self.ttl) and self.ttl > 0, self, "ttl", "must be > 0 seconds")
         is_whole = type(self.maxsize) is int
         _check(is_whole and self.maxsize >= 1, self, "maxsize", "must be >= 1 user")
         _check(self.static in _STATIC, self, "static", f"must be one of {_STATIC}")
@@ -52,7 +53,7 @@ class Options:
             self, "user_class", "must be a class or None",
         )  # fmt: skip
         _check(
-            _is_number(self.resign_interval) and self.resign_interval >= 0,
+            _is_seconds(self.resign_interval),
             self, "resign_interval", "must be >= 0 seconds",
         )  # fmt: skip
 
@@ -73,14 +74,17 @@ def read(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Options:
         )
     given = {**settings, **arguments}
     for name in given.keys() & {"excluded_paths", "fresh_paths"}:
+        _check_list(name, given[name], "patterns")
         given[name] = compile_patterns(given[name], setting=f"{PREFIX}{name.upper()}")
     for name in given.keys() & {"load", "volatile", "exclude"}:
         given[name] = _names(name, given[name])
     return Options(**given)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_seconds(value: object) -> bool:
+    """Whether *value* is a finite number of seconds, none among them."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= sys.float_info.max  # type: ignore[operator]  # a number
 
 
 def _check(right: bool, options: Options, name: str, rule: str) -> None:
@@ -89,10 +93,15 @@ def _check(right: bool, options: Options, name: str, rule: str) -> None:
 
 
 def _names(name: str, given: Any) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ValueError(f"{PREFIX}{name.upper()} must be a list of names, got {given!r}")
+    _check_list(name, given, "names")
     names = tuple(given)
     for each in names:
-        if not isinstance(each, str) or not each.replace(".", "_").isidentifier():
+        if not isinstance(each, str) or not all(map(str.isidentifier, each.split("."))):
             raise ValueError(f"{PREFIX}{name.upper()} has {each!r}, which is no attribute name")
     return names
+
+
+def _check_list(name: str, given: object, items: str) -> None:
+    """An iterator is refused: options are read more than once."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
+        raise ValueError(f"{PREFIX}{name.upper()} must be a list of {items}, got {given!r}")

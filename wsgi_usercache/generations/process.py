@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from threading import Lock
+from threading import RLock
 from time import monotonic
 
 from . import SLOTS
 
 
 class ProcessGenerations:
-    """Numbers in a list, marks in a counter under a lock; readers take no lock.
+    """Numbers in a list, marks counted in a dict under a lock; readers take no lock.
 
     A reader looks for the mark first, then at the number: if it saw no mark because the change had
     not begun, the number it read is one that the change replaces; if because the change was over,
@@ -30,9 +29,10 @@ class ProcessGenerations:
         self._clock = clock
         self._fresh_numbers = count(2)
         self._numbers = [1] * (SLOTS + 1)
-        self._marks: Counter[int] = Counter()
+        self._marks: dict[int, int] = {}
         self._lost: list[tuple[float, tuple[int, ...]]] = []
-        self._lock = Lock()
+        # Reentrant, for a collected generator may end its transaction in the middle of anything.
+        self._lock = RLock()
         self.changes = 0
 
     def current(self, slots: Sequence[int]) -> tuple[int, ...]:
@@ -42,29 +42,37 @@ class ProcessGenerations:
         return tuple([0 if slot in marks else numbers[slot] for slot in slots])
 
     def changing(self, slots: Sequence[int]) -> ProcessFence:
+        distinct = tuple(set(slots))
         with self._lock:
-            self._marks.update(slots)
-        return ProcessFence(self, tuple(slots))
+            for slot in distinct:
+                self._marks[slot] = self._marks.get(slot, 0) + 1
+        return ProcessFence(self, distinct)
 
-    def bump(self, slots: Sequence[int]) -> None:
-        number = next(self._fresh_numbers)
-        for slot in slots:
-            self._numbers[slot] = number
-        self.changes += 1
+    def bump(self, slots: Iterable[int]) -> None:
+        with self._lock:
+            self._bump(slots)
+            self.changes += 1
 
     def after_fork(self) -> None:
-        """Whoever held the lock is not in the child."""
-        self._lock = Lock()
+        """Make the child's copy its own: who held the lock, or was changing something, is not in
+        it. Those changes are lost sight of."""
+        self._lock = RLock()
+        marks = tuple(self._marks)
+        self._marks = dict.fromkeys(marks, 1)
+        self._lost = [(self._clock() + self._settle, marks)] if marks else []
 
     def close(self) -> None:
         """Nothing was taken."""
 
-    def lower(self, slots: Sequence[int]) -> None:
-        """Take one mark off each slot."""
+    def end(self, slots: tuple[int, ...], *, changed: bool) -> None:
+        """Take one mark off each slot, once the numbers are new if anything *changed*."""
         with self._lock:
+            if changed:
+                self._bump(slots)
+                self.changes += 1
             self._lower(slots)
 
-    def lower_later(self, slots: tuple[int, ...]) -> None:
+    def end_later(self, slots: tuple[int, ...]) -> None:
         """New numbers and marks down once *settle* has passed; the next reader does it."""
         with self._lock:
             self._lost.append((self._clock() + self._settle, slots))
@@ -75,10 +83,15 @@ class ProcessGenerations:
             due = [slots for until, slots in self._lost if until <= now]
             self._lost = [later for later in self._lost if later[0] > now]
             for slots in due:
-                self.bump(slots)
-                self._lower(slots)
+                self.end(slots, changed=True)
 
-    def _lower(self, slots: Sequence[int]) -> None:
+    def _bump(self, slots: Iterable[int]) -> None:
+        # Under the lock: who stores its number twice, another's in between, would bring it back.
+        number = next(self._fresh_numbers)
+        for slot in slots:
+            self._numbers[slot] = number
+
+    def _lower(self, slots: Iterable[int]) -> None:
         for slot in slots:
             if self._marks[slot] > 1:
                 self._marks[slot] -= 1
@@ -105,13 +118,22 @@ class ProcessFence:
     def __init__(self, generations: ProcessGenerations, slots: tuple[int, ...]) -> None:
         self._generations = generations
         self._slots = slots
+        self._pid = os.getpid()
 
     def changed(self) -> None:
-        self._generations.bump(self._slots)
-        self._generations.lower(self._slots)
+        if self._is_ours():
+            self._generations.end(self._slots, changed=True)
+        else:
+            self._generations.bump(self._slots)
 
     def unchanged(self) -> None:
-        self._generations.lower(self._slots)
+        if self._is_ours():
+            self._generations.end(self._slots, changed=False)
 
     def lost(self) -> None:
-        self._generations.lower_later(self._slots)
+        if self._is_ours():
+            self._generations.end_later(self._slots)
+
+    def _is_ours(self) -> bool:
+        """Whether the marks are those this fence raised: a child has settled its parent's."""
+        return self._pid == os.getpid()
