@@ -36,6 +36,7 @@ class SessionCookies:
     def __init__(self, maxsize: int, *, clock: Callable[[], float] = time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._keys: Hashable = None
         self._tickets: LRUCache[Hashable, Ticket] = LRUCache(maxsize)
 
     def __len__(self) -> int:
@@ -46,19 +47,18 @@ class SessionCookies:
         with self._lock:
             self._tickets.clear()
 
-    def age(self, ticket: Ticket) -> int:
-        """Whole seconds since it was signed, as itsdangerous counts them."""
-        return int(self._clock()) - ticket.signed_at
+    def is_younger(self, ticket: Ticket, seconds: float) -> bool:
+        """Whether less than *seconds* went by since it was signed, fractions included."""
+        return 0 <= self._clock() - ticket.signed_at < seconds
 
-    def read(
-        self, raw: str, serializer: URLSafeTimedSerializer, keys: Hashable, max_age: int
-    ) -> Ticket | None:
+    def read(self, raw: str, serializer: URLSafeTimedSerializer, max_age: int) -> Ticket | None:
         """Return what *raw* says, or None if it is not genuine, too old (*max_age* seconds) or
         signed in the future.
 
-        *keys* is all that the verdict depends on beside *raw*: once they change, no remembered
-        ticket is found again.
+        Once the serializer's keys, its salt or its way to sign change, no remembered ticket is
+        found again.
         """
+        keys = self._keys_of(serializer)
         digest = blake2b(raw.encode("utf-8", "surrogatepass"), digest_size=20).digest()
         with self._lock:
             ticket = self._tickets.get((keys, digest))
@@ -68,7 +68,20 @@ class SessionCookies:
                 return None
             with self._lock:
                 self._tickets[keys, digest] = ticket
-        return ticket if 0 <= self.age(ticket) <= max_age else None
+        age = int(self._clock()) - ticket.signed_at  # as itsdangerous counts
+        return ticket if 0 <= age <= max_age else None
+
+    def _keys_of(self, serializer: URLSafeTimedSerializer) -> Hashable:
+        """All that the verdict on a cookie depends on, asked of the very object that gives it."""
+        keys = (
+            tuple(serializer.secret_keys),
+            serializer.salt,
+            *serializer.signer_kwargs.values(),
+        )
+        last = self._keys
+        if keys != last:
+            last = self._keys = keys
+        return last  # one object for all tickets
 
 
 def _verify(raw: str, serializer: URLSafeTimedSerializer) -> Ticket | None:
@@ -80,7 +93,7 @@ def _verify(raw: str, serializer: URLSafeTimedSerializer) -> Ticket | None:
             serializer.load_payload(payload)
         except BadSignature:
             continue
-        except UnicodeEncodeError:
+        except (ValueError, OverflowError, OSError):  # no text, or signed in no year there is
             return None
         return Ticket(payload, int(signed.timestamp()))
     return None

@@ -1,13 +1,15 @@
 """What has this request come to so far: its lane, its session, the answer it was given?
 
-Kept in the WSGI environ, under a key of the app's own: `g` belongs to the app context, which tests
-share between requests, and an environ may pass through several apps.
+Found through the WSGI environ, under a key of the app's own: `g` belongs to the app context, which
+tests share between requests, and an environ may pass through several apps. The environ holds it
+weakly and the session for good: no circle outlives the request, nor does its user.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 from flask import has_request_context
 from flask.globals import request_ctx
@@ -38,7 +40,7 @@ class SessionSlot:
         return self.view if self.view is not None else self.opened()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class RequestState:
     """One request. *answer* is what the user callback answered last, if from an entry."""
 
@@ -62,7 +64,7 @@ class RequestStates:
     def begin(self, environ: dict[str, Any], session: SessionSlot) -> RequestState:
         """A new state for the request in *environ*, which the middleware may have given a lane."""
         state = RequestState(environ, environ.get(LANE, Lane.CACHED), session)
-        environ[self._key] = state
+        environ[self._key] = ref(state)
         return state
 
     def current(self) -> RequestState | None:
@@ -70,5 +72,5 @@ class RequestStates:
         was opened before the app was wrapped."""
         if not has_request_context():
             return None
-        state: RequestState | None = unobserved(request_ctx.request).environ.get(self._key)
-        return state
+        held: ref[RequestState] | None = unobserved(request_ctx.request).environ.get(self._key)
+        return None if held is None else held()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -12,35 +12,40 @@ from werkzeug.local import LocalProxy
 
 from .cookies import SessionCookies, Ticket
 from .lanes import Lane
-from .per_request import RequestStates, SessionSlot
+from .per_request import RequestState, RequestStates, SessionSlot
 
-_STOCK = ("open_session", "save_session", "get_signing_serializer", "session_class")
+_READING = ("open_session", "save_session", "get_signing_serializer", "session_class")
+# As they are now: what is put in their place in Flask's own class later is no longer stock.
+_STOCK = {
+    name: getattr(SecureCookieSessionInterface, name)
+    for name in (*_READING, "get_expiration_time")
+}
 
 
-def is_stock(interface: object) -> bool:
+def is_stock(interface: object, names: Iterable[str] = _READING) -> bool:
     """Whether *interface* opens and saves sessions exactly as Flask's own cookie sessions do."""
-    return isinstance(interface, SecureCookieSessionInterface) and all(
-        getattr(type(interface), name) is getattr(SecureCookieSessionInterface, name)
-        and name not in vars(interface)
-        for name in _STOCK
-    )
+    if not isinstance(interface, SecureCookieSessionInterface):
+        return False
+    kind, own = type(interface), vars(interface)
+    return all(getattr(kind, name) is _STOCK[name] and name not in own for name in names)
 
 
 class LazySession(LocalProxy[Any]):
     """The session of a request; the first use opens it."""
 
-    __slots__ = ("slot",)
+    # A name no session has of its own. The state lives as long as the session it is held by.
+    __slots__ = ("_usercache_state",)
 
-    def __init__(self, slot: SessionSlot) -> None:
-        super().__init__(slot.shown)
-        object.__setattr__(self, "slot", slot)
+    def __init__(self, state: RequestState) -> None:
+        super().__init__(state.session.shown)
+        object.__setattr__(self, "_usercache_state", state)
 
 
 def _slot_of(session: object) -> SessionSlot | None:
     if type(session) is not LazySession:
         return None
-    slot: SessionSlot = object.__getattribute__(session, "slot")
-    return slot
+    state: RequestState = object.__getattribute__(session, "_usercache_state")
+    return state.session
 
 
 class LaneSessions:
@@ -60,11 +65,11 @@ class LaneSessions:
         resign_interval: float,  # seconds an unchanged session's cookie is not written again
     ) -> None:
         self.__dict__.update(
-            wrapped=interface,
+            # One put back in its place after a while is not wrapped twice.
+            wrapped=interface.wrapped if type(interface) is LaneSessions else interface,
             _states=states,
             _cookies=cookies,
             _resign_interval=resign_interval,
-            _from_tickets=is_stock(interface),
         )
 
     @property  # type: ignore[misc]  # as LocalProxy and Mock do: isinstance() sees the wrapped one
@@ -83,7 +88,7 @@ class LaneSessions:
         state = self._states.begin(request.environ, slot)
         if state.lane is not Lane.BYPASS:
             slot.opened()
-        return LazySession(slot)
+        return LazySession(state)
 
     def is_null_session(self, session: object) -> bool:
         """Whether there is nothing to save: no key, or nobody touched it."""
@@ -104,16 +109,17 @@ class LaneSessions:
 
     def signed_lately(self, app: Flask, ticket: Ticket | None) -> bool:
         """Whether the cookie the request came with is too young to be written again unchanged."""
-        if ticket is None:
+        if ticket is None or not is_stock(self.wrapped, _STOCK):
             return False
         tenth = _seconds(app.permanent_session_lifetime) / 10
-        return self._cookies().age(ticket) < min(self._resign_interval, tenth)
+        limit = min(self._resign_interval, tenth)
+        return bool(self._cookies().is_younger(ticket, limit))
 
     def _open(self, app: Flask, request: Request, slot: SessionSlot) -> Any:
-        if not self._from_tickets:
-            session = self.wrapped.open_session(app, request)
-        else:
+        if is_stock(self.wrapped):  # asked anew: methods can be replaced any time
             session = self._open_from_ticket(app, request, slot)
+        else:
+            session = self.wrapped.open_session(app, request)
         return self.wrapped.make_null_session(app) if session is None else session
 
     def _open_from_ticket(self, app: Flask, request: Request, slot: SessionSlot) -> Any:
@@ -124,9 +130,8 @@ class LaneSessions:
         raw = request.cookies.get(interface.get_cookie_name(app))
         if not raw:
             return interface.session_class()
-        keys = app.secret_key, tuple(app.config["SECRET_KEY_FALLBACKS"] or ()), interface.salt
         max_age = int(_seconds(app.permanent_session_lifetime))
-        slot.ticket = self._cookies().read(raw, serializer, keys, max_age)
+        slot.ticket = self._cookies().read(raw, serializer, max_age)
         if slot.ticket is None:
             return interface.session_class()
         return interface.session_class(serializer.load_payload(slot.ticket.payload))
@@ -138,8 +143,10 @@ class LaneSessions:
         if not self.wrapped.should_set_cookie(app, session):
             return False
         serializer = self.wrapped.get_signing_serializer(app)
-        # What is compared is what would be written, nested changes included.
-        return bool(serializer and serializer.dump_payload(dict(session)) == ticket.payload)
+        try:  # what is compared is what would be written, nested changes included
+            return bool(serializer and serializer.dump_payload(dict(session)) == ticket.payload)
+        except (TypeError, ValueError):  # Flask will say that this session can not be written
+            return False
 
 
 def _seconds(lifetime: timedelta) -> float:
