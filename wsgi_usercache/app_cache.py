@@ -111,9 +111,9 @@ class AppCache:
             identified=lambda user_id: self.process.users.identified(user_id),
             tell=lambda message: self.process.users.say_once(message),
         )
+        self._watch()
         if self.off is None:
             self._login.listen()
-            self._watch()
 
     @property
     def process(self) -> _Process:
@@ -121,6 +121,7 @@ class AppCache:
         pid = os.getpid()
         process = self._processes.get(pid)
         if process is None:
+            self._watch()  # SQLAlchemy may have been imported since
             # Of threads that come first together, one makes the rooms of all.
             process = self._processes.setdefault(pid, _Process(self))
         return process
@@ -136,12 +137,14 @@ class AppCache:
         process = self.process
         if (
             process.attached
+            and (self.rows is None or self.rows.wrong is None)
             and self.app.session_interface is self._sessions
             and self._login.attached
         ):
             return True
         with process.lock:
-            self._attach(process)
+            if self.off is None:
+                self._attach(process)
         return self.off is None
 
     def invalidate(self, *users_or_ids: object) -> None:
@@ -227,7 +230,7 @@ class AppCache:
 
     def _watch(self) -> None:
         """See what SQLAlchemy writes, where it is in use. Nothing is opened."""
-        if self.rows is not None or "sqlalchemy.orm" not in sys.modules:
+        if self.off or self.rows is not None or "sqlalchemy.orm" not in sys.modules:
             return
         from .adapters import sqlalchemy  # it is optional, and slow to import
 
@@ -244,10 +247,10 @@ class AppCache:
         sqlalchemy.install(self.generations, self.rows)
 
     def _attach(self, process: _Process) -> None:
-        if not process.attached and self.rows is not None:
-            wrong = self.rows.check()
+        if self.rows is not None:
+            wrong = self.rows.wrong if process.attached else self.rows.check()
             if wrong is not None:
-                self.turn_off(wrong)
+                self._turn_off(wrong)
                 return
         if self.app.session_interface is not self._sessions:
             self._sessions = LaneSessions(
@@ -271,7 +274,7 @@ class AppCache:
             )
         process.attached = True
 
-    def turn_off(self, reason: str) -> None:
+    def _turn_off(self, reason: str) -> None:
         """Stop caching until the next start, because of a setting only the models could refute."""
         self.off = reason
         log.error("the user cache is off until restart: %s", reason)

@@ -1,0 +1,77 @@
+"""Which connections does this context hold, and which transactions have begun on them?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session, SessionTransaction
+
+_HOLDER = "wsgi_usercache.holders"
+
+# Of each connection checked out in this context, by the proxy that stands for it: its info.
+# A plain dict that both ends share, for a connection may be given back by another thread.
+_Held = dict[int, dict[Any, Any]]
+_held: ContextVar[_Held | None] = ContextVar("wsgi_usercache.held", default=None)
+
+# Each is looked up by a transaction that one thread has, so that no lock is needed.
+_connections: WeakKeyDictionary[SessionTransaction, list[Connection]] = WeakKeyDictionary()
+_at_end: WeakKeyDictionary[SessionTransaction, list[Callable[[], None]]] = WeakKeyDictionary()
+
+
+def infos() -> list[dict[Any, Any]]:
+    """The info of each connection this context holds now."""
+    held = _held.get()
+    return list(held.values()) if held else []
+
+
+def checked_out(_dbapi: Any, record: Any, proxy: Any) -> None:
+    """Note that this context took a connection."""
+    held = _held.get()
+    if held is None:
+        held = {}
+        _held.set(held)
+    held[id(proxy)] = record.info
+    # A connection that turned out dead is replaced and announced again: one key, one count.
+    record.record_info.setdefault(_HOLDER, {})[id(proxy)] = held
+
+
+def given_back(_dbapi: Any, record: Any) -> None:
+    """Note, in the context that took it, that a connection is held no longer."""
+    # One connection shared by several at once, as in a StaticPool, is announced but once.
+    for key, held in record.record_info.pop(_HOLDER, {}).items():
+        held.pop(key, None)
+
+
+def root_of(session: Session) -> SessionTransaction | None:
+    """The outermost transaction of *session*, if one is open."""
+    return session.get_transaction()
+
+
+def connections_of(root: SessionTransaction) -> list[Connection]:
+    """The connections *root* has taken so far; none, and nothing has begun."""
+    return list(_connections.get(root, ()))
+
+
+def joined(session: Session, _transaction: Any, connection: Connection) -> None:
+    """Note that the outermost transaction of *session* began on *connection*."""
+    root = root_of(session)
+    if root is not None:
+        taken = _connections.setdefault(root, [])
+        if connection not in taken:
+            taken.append(connection)
+
+
+def at_end(root: SessionTransaction, act: Callable[[], None]) -> None:
+    """Call *act* once *root* has ended, however it ends."""
+    _at_end.setdefault(root, []).append(act)
+
+
+def ended(_session: Session, transaction: SessionTransaction) -> None:
+    """Do what was to be done at the end of *transaction*."""
+    if transaction.parent is None:
+        for act in _at_end.pop(transaction, ()):
+            act()

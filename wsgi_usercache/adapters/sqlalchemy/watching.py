@@ -1,0 +1,57 @@
+"""Which statement changes which names? Everything that writes is seen at the cursor.
+
+There each statement passes, whoever sends it. What the ORM flushes is told there apart from the
+rest and narrowed to the users concerned by its rows; all else moves the names of its tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+from . import changes, connections, flushes
+from .statements import only_selects, verdict_of
+
+
+def executing(
+    connection: Connection, _cursor: Any, statement: str, _values: Any, context: Any, _many: bool
+) -> None:
+    """Note what *statement* is going to change."""
+    if only_selects(statement):
+        return
+    changes.look_up_tables()
+    verdict = verdict_of(statement, context)
+    if not verdict.writes:
+        return
+    flush = flushes.active()
+    if flush is not None:
+        flush.wrote(connection, verdict.tables, context)
+    else:
+        changes.record(connection, changes.both(verdict.tables))
+
+
+def rolled_back(connection: Connection) -> None:
+    """Nothing was changed after all."""
+    if not connection.invalidated:  # else its info is gone with it, and asking would reconnect
+        changes.forget(connection.info)
+
+
+def given_back(_dbapi: Any, record: Any) -> None:
+    """The transaction is over, however it ended."""
+    changes.forget(record.info)
+
+
+def committed(session: Session) -> None:
+    """Publish what *session* committed inside a transaction that is somebody else's.
+
+    If it was its own, COMMIT has been sent by now and nothing is left to publish. The release of
+    a savepoint sends this event too, and publishes nothing.
+    """
+    root = connections.root_of(session)
+    if root is None or session.in_nested_transaction():
+        return
+    for connection in connections.connections_of(root):
+        if not connection.closed and not connection.invalidated:
+            changes.publish(connection.info)
