@@ -54,9 +54,16 @@ class Seen:
         if not self.paused and name not in _NO_DIFFERENCE:
             self.writes.add(name)
 
+    def pause(self) -> None:
+        """Note nothing more until `g._login_user` is set."""
+        if self.paused:  # that did not come to pass: somebody went on, unseen, after an error
+            self.reads.add("request")
+        self.paused = True
+
     def refusal(self, allowed: frozenset[str] = frozenset()) -> str | None:
         """Why the answer may differ for another request, or None. Reading *allowed* is fine."""
-        reads = sorted(self.reads - allowed)
+        unseen = {"request"} if self.paused else set()
+        reads = sorted((self.reads | unseen) - allowed)
         parts = [f"reads {', '.join(reads)}"] if reads else []
         parts += [f"leaves behind {', '.join(sorted(self.writes))}"] if self.writes else []
         return " and ".join(parts) or None
@@ -66,7 +73,7 @@ def pause() -> None:
     """Note nothing more in the innermost run, if one is on, until `g._login_user` is set."""
     seen = _innermost.get()
     if seen is not None:
-        seen.paused = True
+        seen.pause()
 
 
 @contextmanager
@@ -76,6 +83,7 @@ def recorded(session: Observable) -> Iterator[Seen]:
     ctx: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]  # a LocalProxy's own API
     app: Any = app_ctx._get_current_object()  # type: ignore[attr-defined]  # the same
     before = ctx.request, app.g, session.view
+    _refuse_overlap(session.view, seen)
     token = _innermost.set(seen)
     ctx.request = _View(unobserved(ctx.request), "request", seen)
     app.g = _View(unobserved(app.g), "g", seen)
@@ -85,6 +93,14 @@ def recorded(session: Observable) -> Iterator[Seen]:
     finally:
         ctx.request, app.g, session.view = before
         _innermost.reset(token)
+
+
+def _refuse_overlap(view: Any, seen: Seen) -> None:
+    """Two threads of one request (`copy_current_request_context`) share its session, so that
+    neither run can be told what it read of it."""
+    if view is not None and view.seen is not _innermost.get():
+        view.seen.read("session")
+        seen.read("session")
 
 
 def unobserved(value: Any) -> Any:
@@ -204,33 +220,33 @@ class _SessionView(MutableMapping[str, Any]):
 
     def __init__(self, session: Observable, seen: Seen) -> None:
         self.__dict__["_session"] = session
-        self.__dict__["_seen"] = seen
+        self.__dict__["seen"] = seen
 
     def __getitem__(self, key: str) -> Any:
-        self._seen.read(f"session[{key!r}]")
+        self.seen.read(f"session[{key!r}]")
         return self._session.opened()[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._seen.wrote(f"session[{key!r}]")
+        self.seen.wrote(f"session[{key!r}]")
         self._session.opened()[key] = value
 
     def __delitem__(self, key: str) -> None:
-        self._seen.wrote(f"session[{key!r}]")
+        self.seen.wrote(f"session[{key!r}]")
         del self._session.opened()[key]
 
     def __iter__(self) -> Iterator[str]:
-        self._seen.read("session")
+        self.seen.read("session")
         return iter(self._session.opened())
 
     def __len__(self) -> int:
-        self._seen.read("session")
+        self.seen.read("session")
         return len(self._session.opened())
 
     def __getattr__(self, attribute: str) -> Any:
-        self._seen.read(f"session.{attribute}")
+        self.seen.read(f"session.{attribute}")
         return getattr(self._session.opened(), attribute)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         if attribute != "accessed":  # set by Flask each time anybody says `session`
-            self._seen.wrote(f"session.{attribute}")
+            self.seen.wrote(f"session.{attribute}")
         setattr(self._session.opened(), attribute, value)

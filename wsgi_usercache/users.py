@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from . import plain
+from .answers import Answer, Frozen, Rows, Run
 from .generations import slot_of
-from .identities import Entry, IdentityCache, Loaded, Unstorable
+from .identities import IdentityCache, Loaded, Unstorable
 from .lanes import USER_ID, Lane
+from .needs import HandlersRun
 from .per_request import RequestState, RequestStates
 from .recording import Seen, recorded
 
 log = logging.getLogger("wsgi_usercache")
 
 Loader = Callable[[Any], Any]
-
-MOST_IDENTITIES = 8  # of one user; more would be made of something the client chooses
-
-
-class Run(Protocol):
-    """The database's side of one recorded run."""
-
-    @property
-    def refusal(self) -> str | None:
-        """Why what was read can not be remembered, or None."""
-
-    def names(self, user: object) -> frozenset[str]:
-        """What the answer rests on: the names of what was read on behalf of *user*."""
-
-    def close(self) -> None:
-        """Close the transactions this run opened, and nothing else."""
-
-
-class Rows(Protocol):
-    """Users that are database rows, and the connections of the request."""
-
-    def known(self) -> frozenset[str]: ...
-    def run(self) -> AbstractContextManager[Run]: ...
-    def loads(self, user: Any) -> None: ...
-    def owns(self, user: object) -> bool: ...
-    def freeze(self, user: Any, run: Any, known_frozen: Any) -> object: ...
-    def thaw(self, data: Any) -> object: ...
-    def holds_connection(self) -> bool: ...
-    def pending(self) -> frozenset[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the user callback answered in this request, and the entry it came from or filled.
-
-    *allowed* is what `vary` read: handlers may read it too.
-    """
-
-    key: Hashable
-    entry: Entry
-    user: object
-    allowed: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A user's data, and who can make a user of it again."""
-
-    thaws: Any  # Rows, or the module for plain objects
-    data: object
 
 
 def user_name(user_id: object) -> str:
@@ -97,18 +47,10 @@ class Users:
     def answer(self, user_id: Any, load: Loader) -> Any:
         """Return what *load* answers for *user_id*, from memory if it is held and still good."""
         state = self._states.current()
-        if state is None or type(user_id) not in (str, int):
+        if state is None:
             return load(user_id)
         state.answer = None
-        variant = self._variant(state)
-        if variant is None:
-            return load(user_id)
-        part, allowed = variant
-        key = (type(user_id), user_id, part)
-        if self._written(key):
-            self.identities.count_unstored("written in this request")
-            return load(user_id)
-        user = self._look_up(state, key, load, allowed)
+        user = self._answer(state, user_id, load)
         if user is not None:
             state.environ[USER_ID] = str(user_id)
         return user
@@ -120,10 +62,9 @@ class Users:
         if state is None:
             yield None
             return
-        before = self.identities.numbers()
         with recorded(state.session) as seen, self._run() as run:
             try:
-                yield HandlersRun(self, self._rows, state, seen, run, before)
+                yield HandlersRun(self.identities, self._rows, state, seen, run, self.say_once)
             finally:
                 if run is not None:
                     run.close()
@@ -132,7 +73,7 @@ class Users:
         """What the handlers gave the identity *key*, and whose it is, if the user callback
         answered this request from the entry that knows it."""
         state = self._states.current()
-        if state is None or state.lane is Lane.FRESH or state.answer is None:
+        if state is None or state.answer is None:
             return None
         answer: Answer = state.answer
         needs = answer.entry.needs.get(key)
@@ -158,6 +99,17 @@ class Users:
         if message not in self._told:
             self._told.add(message)
             log.log(level, message)
+
+    def _answer(self, state: RequestState, user_id: Any, load: Loader) -> Any:
+        variant = self._variant(state) if type(user_id) in (str, int) else None
+        if variant is None:
+            return load(user_id)
+        part, allowed = variant
+        key = (type(user_id), user_id, part)
+        if self._written(key):
+            self.identities.count_unstored("written in this request")
+            return load(user_id)
+        return self._look_up(state, key, load, allowed)
 
     def _look_up(
         self,
@@ -251,70 +203,7 @@ class Users:
             self.say_once("USERCACHE_VARY raised; the request is not cached", logging.ERROR)
             log.debug("USERCACHE_VARY raised", exc_info=True)
             return None
+        if part is not None and type(part) is not str:
+            self.say_once(f"USERCACHE_VARY must answer a str or None, got {type(part).__name__}")
+            return None
         return None if part is None else (part, frozenset(seen.reads))
-
-
-class HandlersRun:
-    """A run of identity handlers, as long as it is on."""
-
-    def __init__(
-        self,
-        users: Users,
-        rows: Rows | None,
-        state: RequestState,
-        seen: Seen,
-        run: Run | None,
-        before: Mapping[int, int],
-    ) -> None:
-        self._users = users
-        self._rows = rows
-        self._state = state
-        self._seen = seen
-        self._run = run
-        self._before = before
-
-    @property
-    def user(self) -> object | None:
-        """Who the user callback answered in this request, if from an entry."""
-        return None if self._state.answer is None else self._state.answer.user
-
-    @property
-    def asked_for_user(self) -> bool:
-        """Whether the handlers wanted to know who the request's user is."""
-        return self._seen.asked_for_user
-
-    def keep(self, key: Hashable, needs: object) -> None:
-        """Remember *needs* with the user, together with what the handlers loaded of him."""
-        answer: Answer | None = self._state.answer
-        if answer is None:
-            return
-        reads = self._seen.refusal(answer.allowed)
-        if reads is not None:
-            self._users.say_once(
-                f"an identity handler {reads}: it is called on each request. If what it reads"
-                " tells users apart, name it in USERCACHE_VARY."
-            )
-            raise Unstorable("handlers read the request")
-        entry = self._grown(answer)
-        kept = MappingProxyType({**entry.needs, key: needs})
-        if len(kept) > MOST_IDENTITIES:
-            raise Unstorable("too many identities")
-        entry = replace(entry, needs=kept)
-        self._users.identities.replace(answer.key, answer.entry, entry)
-        self._state.answer = replace(answer, entry=entry)
-
-    def _grown(self, answer: Answer) -> Entry:
-        """The entry with what the handlers loaded, resting on what they read as well."""
-        run, entry = self._run, answer.entry
-        if run is None or self._rows is None:
-            return entry
-        if run.refusal is not None:
-            raise Unstorable(run.refusal)
-        read = {slot: self._before.get(slot, 0) for slot in map(slot_of, run.names(answer.user))}
-        if 0 in read.values() or any(entry.numbers.get(s, n) != n for s, n in read.items()):
-            raise Unstorable("changed during the load")
-        frozen = entry.frozen
-        if isinstance(frozen, Frozen) and frozen.thaws is self._rows:
-            data = self._rows.freeze(answer.user, run, frozen.data)
-            frozen = Frozen(self._rows, data)
-        return replace(entry, frozen=frozen, numbers=MappingProxyType({**entry.numbers, **read}))

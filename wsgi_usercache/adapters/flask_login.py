@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import flask_login
 from flask import Flask, Response, current_app, has_request_context
-from flask_login import signals
+from flask_login import LoginManager, signals
 
 __all__ = ["CachedCallback", "Login", "QuietHook"]
 
@@ -46,7 +46,6 @@ class QuietHook:
     def __init__(
         self, hook: Callable[[Response], Response], untouched: Callable[[], bool]
     ) -> None:
-        update_wrapper(self, hook)
         self._hook = hook
         self._untouched = untouched
 
@@ -118,16 +117,23 @@ class Login:
         return getattr(user, getattr(manager, "id_attribute", "get_id"))()
 
     def _quieten(self) -> None:
+        """Only Flask-Login's own hook: one that a subclass brings may be about something else."""
         hooks: list[Any] = self._app.after_request_funcs.get(None, [])
         for place, hook in enumerate(hooks):
-            if isinstance(getattr(hook, "__self__", None), flask_login.LoginManager):
+            if isinstance(getattr(hook, "__self__", None), LoginManager) and (
+                hook.__func__.__module__ == LoginManager.__module__
+            ):
                 hooks[place] = QuietHook(hook, self._untouched)
 
     def _accessed(self, _app: Flask) -> None:
         self._loading()
 
     def _user_changed(self, _app: Flask, user: Any) -> None:
-        self._identified(self.user_id(user))
+        try:
+            user_id = self.user_id(user)
+        except Exception:  # who comes by a key need not have an id to log in with
+            user_id = None
+        self._identified(None if user_id is None else str(user_id))
 
     def _left(self, _app: Flask, user: Any) -> None:
         self._identified(None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import update_wrapper
 from typing import Any, Protocol
 
 import flask_principal
@@ -22,6 +21,7 @@ from wsgi_usercache.identities import Unstorable, is_plain
 
 __all__ = ["IdentityHook", "attach"]
 
+_ITS_OWN = frozenset(name for name in vars(Principal) if not name.startswith("__"))
 _PROXY, _USER, _UNSET = "current_user", "the user", "unset"  # what a handler set as identity.user
 
 
@@ -41,6 +41,10 @@ class Users(Protocol):
     def handlers(self) -> AbstractContextManager[Run | None]: ...
     def remembered_needs(self, key: Hashable) -> tuple[Any, object] | None: ...
     def count_unstored(self, reason: str) -> None: ...
+    def say_once(self, message: str) -> None: ...
+
+
+Key = tuple[Any, ...]  # an identity as the handlers find it; hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,6 @@ class IdentityHook:
         untouched: Callable[[], bool],
         signed_lately: Callable[[], bool],
     ) -> None:
-        update_wrapper(self, hook)
         self._hook = hook
         self._principal: Principal = hook.__self__  # type: ignore[attr-defined]  # a bound method
         self._users = users
@@ -82,8 +85,10 @@ class IdentityHook:
             self._set(users)
 
     def _is_stock(self) -> bool:
-        """A subclass that sets identities in its own way is left to do so."""
-        return type(self._principal).set_identity is Principal.set_identity
+        """A subclass that does anything in its own way is left to do so."""
+        principal, kinds = self._principal, type(self._principal).__mro__
+        subclasses = kinds[: kinds.index(Principal)]
+        return all(_ITS_OWN.isdisjoint(vars(each)) for each in (principal, *subclasses))
 
     def _skips_static(self) -> bool:
         path = current_app.static_url_path
@@ -128,17 +133,26 @@ class IdentityHook:
                 self._handlers_ask_for_user = run.asked_for_user
                 self._remember(key, identity, run, users)
 
-    def _remember(self, key: Hashable | None, identity: Identity, run: Run, users: Users) -> None:
+    def _remember(self, key: Key | None, identity: Identity, run: Run, users: Users) -> None:
         if run.user is None or not self._is_current(run.user):
             return
         try:
-            run.keep(_checked(key), self._needs_of(identity, run.user))
+            needs = self._needs_of(key, identity, run.user)
+        except Unstorable as error:
+            users.count_unstored(error.reason)
+            users.say_once(f"needs are not cached: {error.reason}")
+            return
+        try:
+            run.keep(key, needs)
         except Unstorable as error:
             users.count_unstored(error.reason)
 
-    def _needs_of(self, identity: Identity, user: object) -> Needs:
+    def _needs_of(self, key: Key | None, identity: Identity, user: object) -> Needs:
         attributes = vars(identity)
-        _only(attributes, "id", "auth_type", "provides", "user")
+        if key is None or not attributes.keys() <= {"id", "auth_type", "provides", "user"}:
+            raise Unstorable("identity has attributes of its own")
+        if g.identity is not identity or _name(identity) != key[:-1]:
+            raise Unstorable("handlers changed the identity")
         provides = frozenset(identity.provides)
         if not is_plain(provides):
             raise Unstorable("needs are not plain")
@@ -188,22 +202,16 @@ def attach(app: Flask, **parts: Any) -> None:
             hooks[place] = IdentityHook(hook, **parts)
 
 
-def _key(identity: Identity) -> Hashable | None:
+def _name(identity: Identity) -> Key:
+    """What tells two identities of one user apart."""
+    return type(identity), type(identity.id), identity.id, identity.auth_type
+
+
+def _key(identity: Identity) -> Key | None:
     """What the handlers can know of *identity* before they run, or None if that is too much."""
     provides = frozenset(identity.provides)
     if not vars(identity).keys() <= {"id", "auth_type", "provides"}:
         return None
     if not (is_plain(identity.id) and is_plain(identity.auth_type) and is_plain(provides)):
         return None
-    return type(identity), type(identity.id), identity.id, identity.auth_type, provides
-
-
-def _checked(key: Hashable | None) -> Hashable:
-    if key is None:
-        raise Unstorable("identity has attributes of its own")
-    return key
-
-
-def _only(attributes: dict[str, Any], *names: str) -> None:
-    if not attributes.keys() <= set(names):
-        raise Unstorable("identity has attributes of its own")
+    return *_name(identity), provides

@@ -1,0 +1,64 @@
+"""What tests of whole requests begin with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sites import Clock, Site
+
+from wsgi_usercache import UserCache
+from wsgi_usercache.app_cache import Clocks
+from wsgi_usercache.generations import process
+
+
+@pytest.fixture(autouse=True, scope="session")
+def time_of_changes() -> Clock:
+    """The clock of the numbers that all apps of the process share."""
+    clock = Clock()
+    process._shared = process.ProcessGenerations(clock=clock.steady)
+    os.register_at_fork(after_in_child=process._shared.after_fork)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def _lost_changes_are_settled(time_of_changes: Clock) -> Iterator[None]:
+    """A COMMIT whose answer one test loses keeps no marks standing for the tests after it."""
+    yield
+    time_of_changes.now += 60.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_cache(clock: Clock) -> Callable[..., UserCache]:
+    """A user cache whose time is *clock*'s; keywords are its options."""
+
+    class ClockedCache(UserCache):
+        clocks = Clocks(steady=clock.steady)
+
+    return ClockedCache
+
+
+@pytest.fixture
+def make_site(make_cache: Callable[..., UserCache]) -> Callable[..., Site]:
+    """A site with the cache; keywords are options, `config` is for the app.
+
+    `/file` and what is below it are excluded. *cached* False leaves the cache out.
+    """
+
+    def make(*, cached: bool = True, config: Any = None, **options: Any) -> Site:
+        cache = make_cache(excluded_paths=["/file", "/file/*"], **options) if cached else None
+        return Site(cache, **(config or {}))
+
+    return make
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()
