@@ -27,7 +27,7 @@ tests: $(READY)
 	$(BIN)/python -m coverage report
 
 soak: $(READY)
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile=soak $(ARGS)
 
 demo: $(READY)
 	$(BIN)/python -m examples.roles.demo $(ARGS)
