@@ -22,6 +22,7 @@ from cachetools import TLRUCache
 from .generations import EVERYBODY, Generations, slot_of
 
 WAIT = 5.0  # seconds a caller waits for a load under way before it loads for itself
+NEW_TABLE = "new table"  # its number was not read before the load: the next one will be kept
 NOBODY_TTL = 1.0  # seconds it is remembered that an id belongs to nobody
 
 _PLAIN = (
@@ -233,7 +234,7 @@ class IdentityCache:
                 self._shared_slots |= shared
         rests_on = (*own, *shared)
         if not read.keys() >= set(rests_on):
-            self.count_unstored("new table")  # its number was not read before the load
+            self.count_unstored(NEW_TABLE)
             return None, loaded
         # An id nobody has may be given to somebody any moment.
         ttl = self._ttl if loaded.frozen is not None else min(self._ttl, NOBODY_TTL)

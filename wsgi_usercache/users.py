@@ -10,7 +10,7 @@ from typing import Any
 from . import plain
 from .answers import Answer, Frozen, Rows, Run
 from .generations import slot_of
-from .identities import IdentityCache, Loaded, Unstorable
+from .identities import NEW_TABLE, IdentityCache, Loaded, Unstorable
 from .lanes import USER_ID, Lane
 from .needs import HandlersRun
 from .per_request import RequestState, RequestStates
@@ -168,7 +168,8 @@ class Users:
                 raise Unstorable(run.refusal)
             frozen = None if user is None else self._freeze(user, run)
         except Unstorable as error:
-            self.say_once(f"users are not cached: {error.reason}")
+            if error.reason != NEW_TABLE:
+                self.say_once(f"users are not cached: {error.reason}")
             return Loaded(user, unstored=error.reason)
         return Loaded(user, frozen, run.names(user) if run is not None else frozenset())
 

@@ -24,6 +24,8 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase
 
+from wsgi_usercache.identities import NEW_TABLE
+
 from . import changes, connections
 from .mapped import is_user, is_user_class, members
 from .statements import bare, known_tables, tables_of, verdict_of
@@ -52,7 +54,7 @@ class Run:
     def refusal(self) -> str | None:
         """Why what was read can not be remembered, or None."""
         if self._refusal is None and not self._known.issuperset(self._names(self._tables)):
-            return "new table"  # its number was not read before the run
+            return NEW_TABLE
         return self._refusal
 
     def names(self, user: object) -> frozenset[str]:
