@@ -1,6 +1,7 @@
 # The set-up is one file that depends on what it installs, so `make` redoes it only when that changes.
 PYTHON ?= python3
-VENV ?= .venv
+# Another interpreter has an environment of its own.
+VENV ?= .venv$(patsubst -python3,,-$(notdir $(PYTHON)))
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 

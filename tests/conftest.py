@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,16 +11,17 @@ from sites import Clock, Site
 
 from wsgi_usercache import UserCache
 from wsgi_usercache.app_cache import Clocks
-from wsgi_usercache.generations import process
+from wsgi_usercache.generations import process, reach
 
 
 @pytest.fixture(autouse=True, scope="session")
-def time_of_changes() -> Clock:
+def time_of_changes() -> Iterator[Clock]:
     """The clock of the numbers that all apps of the process share."""
     clock = Clock()
-    process._shared = process.ProcessGenerations(clock=clock.steady)
-    os.register_at_fork(after_in_child=process._shared.after_fork)
-    return clock
+    with pytest.MonkeyPatch.context() as patch:
+        numbers = partial(process.ProcessGenerations, clock=clock.steady)
+        patch.setattr(reach, "ProcessGenerations", numbers)
+        yield clock
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,6 @@ def test_compiled_patterns_match_what_a_loop_over_them_matches(
     compiled = compile_patterns(patterns)
     assert compiled.matching(path) == naive(patterns, path)
     assert (path in compiled) is (naive(patterns, path) is not None)
-    assert compiled.matches(path) is (path in compiled)
 
 
 @given(fresh=_PATTERNS, excluded=_PATTERNS, path=_PATHS, static=st.sampled_from([None, *Lane]))

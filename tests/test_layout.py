@@ -50,11 +50,16 @@ TABLE = {
     "adapters/flask_login": May(libraries="flask flask_login"),
     "adapters/flask_principal": May("identities", "flask flask_principal werkzeug"),
     "adapters/sqlalchemy": May("generations identities", "flask sqlalchemy"),
-    "app_cache": May(
-        "adapters/flask_login cookies generations generations/process identities lanes middleware"
-        " options per_request recording routes sessions static statistics users",
+    "attaching": May(
+        "adapters/flask_login cookies per_request recording sessions users",
         "flask flask_login",  # for the proxy that Flask-Principal's adapter is handed
-        late="adapters/flask_principal adapters/sqlalchemy",
+        late="adapters/flask_principal",
+    ),
+    "app_cache": May(
+        "attaching cookies generations generations/process identities lanes middleware options"
+        " per_request routes static statistics users",
+        "flask",
+        late="adapters/sqlalchemy",
     ),
     "extension": May("app_cache lanes options statistics", "flask"),
     "": May("extension lanes"),  # the public face

@@ -14,21 +14,18 @@ from time import monotonic, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import flask_login
 from flask import Flask
 
-from .adapters.flask_login import Login
+from .attaching import Attachment
 from .cookies import SessionCookies
 from .generations import EVERYBODY, slot_of
-from .generations.process import shared
+from .generations.reach import generations_of
 from .identities import IdentityCache
 from .lanes import Explanation, Lane, LaneRules
 from .middleware import Middleware
 from .options import Options
 from .per_request import RequestStates
-from .recording import pause
 from .routes import StaticRoutes, is_wrapped
-from .sessions import LaneSessions
 from .static import StaticFiles
 from .statistics import Stats
 from .users import Users, user_name
@@ -67,7 +64,14 @@ class _Process:
             known=frozenset if rows is None else rows.known,
             clock=cache.clocks.steady,
         )
-        self.users = Users(self.identities, cache.states, rows, vary=options.vary, told=cache.told)
+        self.users = Users(
+            self.identities,
+            cache.states,
+            rows,
+            vary=options.vary,
+            id_of=cache.id_of,
+            told=cache.told,
+        )
         routes = StaticRoutes(
             cache.app, options.static, wrapped_wsgi_app=is_wrapped(cache.app, cache.wsgi_app)
         )
@@ -99,21 +103,26 @@ class AppCache:
         self.off = None if options.enabled else "USERCACHE_ENABLED is False"
         self.states = RequestStates()
         self.told: set[str] = set()
-        self.generations = shared()
+        self.generations = generations_of(
+            options.backend,
+            namespace=options.namespace,
+            state_file=options.state_file,
+            state_mode=options.state_mode,
+            settle=options.settle,
+        )
+        self._is_alone = options.backend == "process"  # its changes reach no other process
         self.rows: Any = None
         self._processes: dict[int, _Process] = {}
-        self._sessions: Any = None  # a LaneSessions
-        self._login = Login(
+        self._attachment = Attachment(
             app,
+            self.states,
             users=users_of,
-            untouched=self._untouched,
-            loading=pause,
-            identified=lambda user_id: self.process.users.identified(user_id),
-            tell=lambda message: self.process.users.say_once(message),
+            cookies=lambda: self.process.cookies,
+            resign_interval=options.resign_interval,
         )
         self._watch()
         if self.off is None:
-            self._login.listen()
+            self._attachment.listen()
 
     @property
     def process(self) -> _Process:
@@ -127,6 +136,12 @@ class AppCache:
         return process
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._is_alone and environ.get("wsgi.multiprocess") and self.off is None:
+            self._is_alone = False
+            log.warning(
+                "several processes serve this app, and changes made in one are seen by the others"
+                " only after USERCACHE_TTL: USERCACHE_BACKEND='host' tells them at once"
+            )
         return self.process.middleware(environ, start_response)
 
     def attach(self) -> bool:
@@ -138,8 +153,7 @@ class AppCache:
         if (
             process.attached
             and (self.rows is None or self.rows.wrong is None)
-            and self.app.session_interface is self._sessions
-            and self._login.attached
+            and self._attachment.is_in_place
         ):
             return True
         with process.lock:
@@ -218,12 +232,16 @@ class AppCache:
             }
         )
 
+    def id_of(self, user: Any) -> Any:
+        """What *user* logs in with."""
+        return self._attachment.user_id(user)
+
     def _id_of(self, user: Any) -> str:
         if user is None:
             raise ValueError("None is no user")
         if not hasattr(user, "get_id") and not hasattr(user, "is_authenticated"):
             return str(user)
-        user_id = self._login.user_id(user)
+        user_id = self.id_of(user)
         if user_id is None:
             raise ValueError("an anonymous user can not have changed")
         return str(user_id)
@@ -249,47 +267,13 @@ class AppCache:
     def _attach(self, process: _Process) -> None:
         if self.rows is not None:
             wrong = self.rows.wrong if process.attached else self.rows.check()
-            if wrong is not None:
-                self._turn_off(wrong)
+            if wrong is not None:  # only the mapped classes could tell
+                self.off = wrong
+                log.error("the user cache is off until restart: %s", wrong)
                 return
-        if self.app.session_interface is not self._sessions:
-            self._sessions = LaneSessions(
-                self.app.session_interface,
-                self.states,
-                lambda: self.process.cookies,
-                resign_interval=self.options.resign_interval,
-            )
-            self.app.session_interface = self._sessions
-        if self._login.attach() and process.attached:
+        if self._attachment.put() and process.attached:
             process.identities.clear()  # what another callback answered
-        if hasattr(self.app, "login_manager") and "flask_principal" in sys.modules:
-            from .adapters import flask_principal  # it is optional
-
-            flask_principal.attach(
-                self.app,
-                users=lambda: None if self.off else self.process.users,
-                current_user=flask_login.current_user,
-                untouched=self._untouched,
-                signed_lately=self._signed_lately,
-            )
         process.attached = True
-
-    def _turn_off(self, reason: str) -> None:
-        """Stop caching until the next start, because of a setting only the models could refute."""
-        self.off = reason
-        log.error("the user cache is off until restart: %s", reason)
-
-    def _untouched(self) -> bool:
-        state = self.states.current()
-        return state is not None and state.untouched
-
-    def _signed_lately(self) -> bool:
-        state = self.states.current()
-        return (
-            state is not None
-            and self._sessions is not None
-            and self._sessions.signed_lately(self.app, state.session.ticket)
-        )
 
 
 def users_of(app: Flask) -> Users | None:

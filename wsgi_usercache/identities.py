@@ -271,6 +271,12 @@ class IdentityCache:
         with self._lock:
             self.counts[what] += 1
 
+    def count_unthawed(self, reason: str) -> None:
+        """One hit that was none: no user could be made of the entry, and it is loaded."""
+        with self._lock:
+            self.counts.update(hits=-1, misses=1, loads=1)
+            self.unstored[reason] += 1
+
     def count_unstored(self, reason: str) -> None:
         """One more answer that was not remembered, and why."""
         with self._lock:

@@ -93,10 +93,6 @@ class PathPatterns:
             return True
         return any(regex.fullmatch(path) for regex in self._regexes)
 
-    def matches(self, path: str) -> bool:
-        """Tell whether any pattern matches *path*."""
-        return path in self
-
     def matching(self, path: str) -> str | None:
         """Return the text of the first pattern, in the given order, that matches *path*."""
         for pattern in self._patterns:

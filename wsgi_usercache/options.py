@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -12,9 +14,46 @@ from .lanes import PathPatterns, compile_patterns
 PREFIX = "USERCACHE_"
 
 _STATIC = ("auto", "serve", "bypass", "off")
-_BACKENDS = ("process",)
+_BACKENDS = ("process", "host")
 
 _NO_PATHS = PathPatterns(())
+
+
+def _is_seconds(value: Any) -> bool:
+    """Whether *value* is a finite number of seconds, none among them."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= sys.float_info.max
+
+
+def _is_namespace(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value) is not None
+
+
+def _is_mode(value: Any) -> bool:
+    return type(value) is int and 0o600 <= value <= 0o666 and value & 0o600 == 0o600
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "enabled": (lambda value: isinstance(value, bool), "True or False"),
+    "ttl": (lambda value: _is_seconds(value) and value > 0, "> 0 seconds"),
+    "maxsize": (lambda value: type(value) is int and value >= 1, ">= 1 user"),
+    "static": (lambda value: value in _STATIC, f"one of {_STATIC}"),
+    "vary": (lambda value: value is None or callable(value), "callable or None"),
+    "session": (
+        lambda value: value is None or callable(value),
+        "a scoped_session, a callable or None",
+    ),
+    "user_class": (lambda value: value is None or isinstance(value, type), "a class or None"),
+    "resign_interval": (_is_seconds, ">= 0 seconds"),
+    "backend": (lambda value: value in _BACKENDS, f"one of {_BACKENDS}"),
+    "namespace": (_is_namespace, "1 to 64 letters, digits and _.-"),  # part of a file's name
+    "state_file": (
+        lambda value: value is None or os.path.isabs(value),
+        "an absolute path or None",
+    ),
+    "state_mode": (_is_mode, "0o600 to 0o666, its owner reads and writes"),
+    "settle": (_is_seconds, ">= 0 seconds"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,28 +73,17 @@ class Options:
     session: Any = None  # a scoped_session, or what returns the session to thaw into
     user_class: type | None = None  # the mapped class, if it is not to be found by itself
     resign_interval: float = 60.0  # seconds an unchanged session's cookie is not signed again
-    backend: str = "process"  # how far a change reaches
+    backend: str = "process"  # how far a change reaches: process, host
+    namespace: str = "default"  # apps of one user and namespace meet in one state file
+    state_file: str | None = None  # where it is, if not where the system keeps such files
+    state_mode: int = 0o600  # 0o660 shares it with a group, on purpose
+    settle: float = 10.0  # seconds the database may still work on a COMMIT whose sender died
 
     def __post_init__(self) -> None:
-        _check(isinstance(self.enabled, bool), self, "enabled", "must be True or False")
-        _check(_is_seconds(self.ttl) and self.ttl > 0, self, "ttl", "must be > 0 seconds")
-        is_whole = type(self.maxsize) is int
-        _check(is_whole and self.maxsize >= 1, self, "maxsize", "must be >= 1 user")
-        _check(self.static in _STATIC, self, "static", f"must be one of {_STATIC}")
-        _check(self.backend in _BACKENDS, self, "backend", f"must be one of {_BACKENDS}")
-        _check(self.vary is None or callable(self.vary), self, "vary", "must be callable or None")
-        _check(
-            self.session is None or callable(self.session),
-            self, "session", "must be a scoped_session, a callable or None",
-        )  # fmt: skip
-        _check(
-            self.user_class is None or isinstance(self.user_class, type),
-            self, "user_class", "must be a class or None",
-        )  # fmt: skip
-        _check(
-            _is_seconds(self.resign_interval),
-            self, "resign_interval", "must be >= 0 seconds",
-        )  # fmt: skip
+        for name, (is_right, rule) in _RULES.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                raise ValueError(f"{PREFIX}{name.upper()} must be {rule}, got {value!r}")
 
 
 def read(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Options:
@@ -79,17 +107,6 @@ def read(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Options:
     for name in given.keys() & {"load", "volatile", "exclude"}:
         given[name] = _names(name, given[name])
     return Options(**given)
-
-
-def _is_seconds(value: object) -> bool:
-    """Whether *value* is a finite number of seconds, none among them."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value <= sys.float_info.max  # type: ignore[operator]  # a number
-
-
-def _check(right: bool, options: Options, name: str, rule: str) -> None:
-    if not right:
-        raise ValueError(f"{PREFIX}{name.upper()} {rule}, got {getattr(options, name)!r}")
 
 
 def _names(name: str, given: Any) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Seen:
         self.reads: set[str] = set()
         self.writes: set[str] = set()
         self.asked_for_user = False  # of Flask-Login
+        self.has_shown_views = False  # of mappings, for which not all code takes them
         self.paused = False  # a library is at work, not loader or handlers
 
     def read(self, name: str) -> None:
@@ -125,7 +126,8 @@ class _View:
         found = getattr(value, attribute)
         if attribute == "__class__":
             return found
-        if isinstance(found, (Headers, MultiDict)) or type(found) is dict:
+        if isinstance(found, (Headers, MultiDict)):
+            seen.has_shown_views = True
             return _MappingView(found, f"{name}.{attribute}", seen)
         seen.read(f"{name}.{attribute}")
         return found
@@ -185,6 +187,18 @@ class _MappingView:
         self._value = value
         self._name = name
         self._seen = seen
+
+    @property  # type: ignore[misc]  # isinstance() is to see what is viewed
+    def __class__(self) -> Any:
+        return type(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        self._seen.read(self._name)
+        return bool(self._value == other)
+
+    def __or__(self, other: Any) -> Any:
+        self._seen.read(self._name)
+        return self._value | other
 
     def __getitem__(self, key: Any) -> Any:
         self._seen.read(f"{self._name}[{key!r}]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any
 
 from flask import Flask, Request, Response
@@ -111,7 +110,7 @@ class LaneSessions:
         """Whether the cookie the request came with is too young to be written again unchanged."""
         if ticket is None or not is_stock(self.wrapped, _STOCK):
             return False
-        tenth = _seconds(app.permanent_session_lifetime) / 10
+        tenth = app.permanent_session_lifetime.total_seconds() / 10
         limit = min(self._resign_interval, tenth)
         return bool(self._cookies().is_younger(ticket, limit))
 
@@ -130,7 +129,7 @@ class LaneSessions:
         raw = request.cookies.get(interface.get_cookie_name(app))
         if not raw:
             return interface.session_class()
-        max_age = int(_seconds(app.permanent_session_lifetime))
+        max_age = int(app.permanent_session_lifetime.total_seconds())
         slot.ticket = self._cookies().read(raw, serializer, max_age)
         if slot.ticket is None:
             return interface.session_class()
@@ -147,7 +146,3 @@ class LaneSessions:
             return bool(serializer and serializer.dump_payload(dict(session)) == ticket.payload)
         except (TypeError, ValueError):  # Flask will say that this session can not be written
             return False
-
-
-def _seconds(lifetime: timedelta) -> float:
-    return lifetime.total_seconds()

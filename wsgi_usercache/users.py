@@ -20,6 +20,9 @@ log = logging.getLogger("wsgi_usercache")
 
 Loader = Callable[[Any], Any]
 
+READS = "reads the request"
+MOST_TOLD = 100  # messages; one that names what a loader read may be made of anything
+
 
 def user_name(user_id: object) -> str:
     """The name under which changes of the user with this log-in id are known."""
@@ -36,12 +39,14 @@ class Users:
         rows: Rows | None,
         *,
         vary: Callable[[], str | None] | None,
+        id_of: Callable[[Any], Any],  # what a user logs in with
         told: set[str],
     ) -> None:
         self.identities = identities
         self._states = states
         self._rows = rows
         self._vary = vary
+        self._id_of = id_of
         self._told = told
 
     def answer(self, user_id: Any, load: Loader) -> Any:
@@ -96,7 +101,7 @@ class Users:
 
     def say_once(self, message: str, level: int = logging.WARNING) -> None:
         """Log *message*, once per process."""
-        if message not in self._told:
+        if message not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(message)
             log.log(level, message)
 
@@ -134,7 +139,7 @@ class Users:
             try:
                 user = entry.frozen.thaws.thaw(entry.frozen.data)
             except Unstorable as error:
-                self.identities.count_unstored(error.reason)
+                self.identities.count_unthawed(error.reason)
                 return load(key[1])
         if entry is not None and user is not None:
             state.answer = Answer(key, entry, user, allowed)
@@ -144,17 +149,22 @@ class Users:
         self, state: RequestState, user_id: Any, load: Loader, allowed: frozenset[str]
     ) -> Loaded:
         with recorded(state.session) as seen, self._run() as run:
-            user = load(user_id)
-            if run is not None and self._rows is not None and self._rows.owns(user):
-                self._rows.loads(user)
             try:
-                return self._remembered(user, seen, run, allowed)
+                user = load(user_id)
+                if run is not None and self._rows is not None and self._rows.owns(user):
+                    self._rows.loads(user)
+                return self._remembered(user_id, user, seen, run, allowed)
+            except TypeError:
+                if not seen.has_shown_views:
+                    raise
             finally:
                 if run is not None:
                     run.close()
+        # What is written in C (json's encoder) takes no view of headers or arguments for them.
+        return Loaded(load(user_id), unstored=READS)
 
     def _remembered(
-        self, user: Any, seen: Seen, run: Run | None, allowed: frozenset[str]
+        self, user_id: Any, user: Any, seen: Seen, run: Run | None, allowed: frozenset[str]
     ) -> Loaded:
         reads = seen.refusal(allowed)
         if reads is not None:
@@ -162,16 +172,27 @@ class Users:
                 f"the user loader {reads}: its answers differ from request to request and are not"
                 " cached. If what it reads tells users apart, name it in USERCACHE_VARY."
             )
-            return Loaded(user, unstored="reads the request")
+            return Loaded(user, unstored=READS)
         try:
             if run is not None and run.refusal is not None:
                 raise Unstorable(run.refusal)
+            if user is not None and not self._goes_by(user, user_id):
+                raise Unstorable("another id")  # its changes would move another name
             frozen = None if user is None else self._freeze(user, run)
         except Unstorable as error:
             if error.reason != NEW_TABLE:
                 self.say_once(f"users are not cached: {error.reason}")
             return Loaded(user, unstored=error.reason)
         return Loaded(user, frozen, run.names(user) if run is not None else frozenset())
+
+    def _goes_by(self, user: Any, user_id: Any) -> bool:
+        """Whether changes of *user*, and `invalidate(user)`, move the name of *user_id*."""
+        if self._rows is not None and not self._rows.goes_by(user, user_name(user_id)):
+            return False
+        try:
+            return str(self._id_of(user)) == str(user_id)
+        except Exception:  # the application's own code
+            return False
 
     def _freeze(self, user: Any, run: Run | None) -> Frozen:
         if self._rows is not None and self._rows.owns(user):

@@ -155,7 +155,11 @@ def _changed(state: Any, key: str) -> bool:
 def _set_by_any_update(mapper: Mapper[Any]) -> frozenset[str]:
     """The attributes every UPDATE changes by itself: `onupdate`, the version counter."""
     columns: list[Any] = [
-        c for c in mapper.columns if c.onupdate is not None or c.server_onupdate is not None
+        column
+        for column in mapper.columns
+        # The expression of a `column_property` knows nothing of updates.
+        if getattr(column, "onupdate", None) is not None
+        or getattr(column, "server_onupdate", None) is not None
     ]
     if mapper.version_id_col is not None:
         columns.append(mapper.version_id_col)

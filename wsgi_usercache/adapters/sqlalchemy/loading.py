@@ -38,7 +38,9 @@ _innermost: ContextVar[Run | None] = ContextVar("wsgi_usercache.run", default=No
 class Run:
     """One recorded run of the loader or of identity handlers."""
 
-    def __init__(self, known: frozenset[str], outer: Run | None) -> None:
+    def __init__(
+        self, known: frozenset[str], outer: Run | None, session: Session | None = None
+    ) -> None:
         self._known = known
         self._outer = outer
         self._refusal: str | None = None
@@ -46,6 +48,8 @@ class Run:
         self._is_wide = False
         self._begun: set[Connection] = set()
         self._roots: list[tuple[Session, SessionTransaction]] = []
+        # What the session holds already can be read without a statement.
+        self._present = [] if session is None else list(session.identity_map.values())
         self._spoiled: set[Connection] = set()  # on which more went on than reading
         self._loaded: dict[int, Any] = {}  # held, lest an id be given to another object
         self._before: dict[Session, dict[Any, frozenset[str]]] = {}
@@ -61,9 +65,12 @@ class Run:
         """The names of what was read: narrow ones, unless rows of other users were looked at."""
         state = inspect(user, raiseerr=False)
         key = getattr(state, "key", None)
-        if any(_knows_others(instance, key) for instance in self._loaded.values()):
+        met = (*self._loaded.values(), *self._present)
+        if any(_knows_others(instance, key) for instance in met):
             self._is_wide = True
         tables = set(self._tables)
+        for row in self._present:
+            tables.update(tables_of(inspect(row).mapper))
         if key is not None:
             tables.update(_tables_around(user))
             known_tables.learn(tables)
@@ -124,17 +131,16 @@ class Run:
         elif options.get("schema_translate_map"):
             self._refuse("schema_translate_map")
         elif connection not in self._begun:
-            # Here is the place for a rule about what such a transaction can see.
-            self._refuse("in a transaction")
+            self._refuse("in a transaction")  # what it sees may be older than the numbers
         self._tables |= verdict.tables
         if verdict.nested or not options.get(_IS_NARROW):
             self._is_wide = True
 
 
 @contextmanager
-def recorded(known: frozenset[str]) -> Iterator[Run]:
+def recorded(known: frozenset[str], session: Session | None = None) -> Iterator[Run]:
     """A run, as long as the block lasts; *known* are the names whose numbers were read."""
-    run = Run(known, _innermost.get())
+    run = Run(known, _innermost.get(), session)
     _innermost.set(run)
     try:
         yield run
@@ -192,10 +198,24 @@ def _is_narrow(state: ORMExecuteState) -> bool:
         return True
     if state.is_relationship_load and state.loader_strategy_path is not None:
         relation = state.loader_strategy_path.path[-1]
-        return isinstance(relation, RelationshipProperty) and not is_user_class(
-            relation.mapper.class_
+        return isinstance(relation, RelationshipProperty) and not (
+            is_user_class(relation.mapper.class_) or _leads_through_users(relation)
         )
     return state.is_orm_statement and state.is_select and _is_plain(state.statement)
+
+
+def _leads_through_users(relation: Any) -> bool:
+    """Whether rows of other users decide which rows *relation* leads to."""
+    if relation.secondary is None:
+        return False
+    users = {
+        table
+        for mapper in relation.mapper.registry.mappers
+        if is_user_class(mapper.class_)
+        for table in tables_of(mapper)
+    }
+    within = visitors.iterate(relation.secondary)
+    return any(isinstance(each, Table) and bare(each) in users for each in within)
 
 
 def _is_plain(statement: Any) -> bool:

@@ -16,8 +16,10 @@ from wsgi_usercache.identities import Unstorable
 
 from . import changes, connections, frozen, thawing
 from .loading import Run, recorded
+from .login_ids import login_names
 from .mapped import (
     AttributeNames,
+    is_user,
     is_user_class,
     members,
     name_user_class,
@@ -100,11 +102,15 @@ class Rows:
 
     def run(self) -> AbstractContextManager[Run]:
         """A recorded run, as long as the block lasts."""
-        return recorded(self.known())
+        return recorded(self.known(), self._session(create=False))
 
     def owns(self, user: object) -> bool:
         """Whether *user* is a row."""
         return isinstance(inspect(user, raiseerr=False), InstanceState)
+
+    def goes_by(self, user: object, name: str) -> bool:
+        """Whether changes of *user*, if it is a user's row, move *name*."""
+        return not (self.owns(user) and is_user(user)) or login_names(user, old=False) == {name}
 
     def loads(self, user: Any) -> None:
         """Load what the `load` option names and *user* can still load."""
@@ -143,8 +149,15 @@ class Rows:
         return bool(connections.infos())
 
     def pending(self) -> frozenset[str]:
-        """The names of what this context has written and not committed."""
-        return changes.pending(self)
+        """The names of what this context has written and not committed, and of what its session
+        would write before the next query."""
+        names = changes.pending(self)
+        session = self._session(create=False)
+        if session is None or not session.autoflush:
+            return names
+        waiting = (*session.new, *session.dirty, *session.deleted)
+        tables = {table for row in waiting for table in tables_of(inspect(row).mapper)}
+        return names | changes.both(tables)
 
     def knows(self, mapped: type) -> bool:
         """Whether this app may hold rows of *mapped*: it has tables by their names."""
@@ -156,10 +169,6 @@ class Rows:
     def counts(self, mapped: type, columns: frozenset[str]) -> bool:
         """Whether a change of nothing but *columns* is one to this app."""
         return not all(self.volatile.has(mapped, column) for column in columns)
-
-    def has_written(self, names: Iterable[str]) -> bool:
-        """Whether this context has written, and not committed, any of *names*."""
-        return not self.pending().isdisjoint(names)
 
     def bump_again_at_end(self, slots: Iterable[int]) -> bool:
         """New numbers in *slots* once the open transaction has ended; False if none is open."""
@@ -196,7 +205,10 @@ class Rows:
         if source is None:
             source = getattr(self._extensions.get("sqlalchemy"), "session", None)
         if isinstance(source, scoped_session):
-            source = source() if create or source.registry.has() else None
+            try:
+                source = source() if create or source.registry.has() else None
+            except RuntimeError:  # Flask-SQLAlchemy's scope is an app context, and there is none
+                return None
         elif not isinstance(source, Session) and callable(source):
             source = source()
         return source if isinstance(source, Session) else None

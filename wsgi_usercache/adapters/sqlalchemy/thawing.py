@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import inspect
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -40,8 +39,8 @@ def thaw(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]) 
     """A user like the one that was frozen, nobody else's, attached to *session* if that one was.
 
     Rows the session already holds are used as they are; what the others load one day is counted
-    in *lazy_loads*. Sends no SQL, takes no connection and
-    leaves no transaction open. Raises `Unstorable` if the session can not have it.
+    in *lazy_loads*. Sends no SQL, takes no connection and leaves no transaction open. Raises
+    `Unstorable` if the session can not have it.
     """
     if not frozen.is_attached:
         return _graph(frozen, None, lazy_loads)[0]
@@ -79,14 +78,16 @@ def _graph(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]
             rows.append(_row(node))
             made.append((rows[-1], node))
     try:
-        for row, node in made:
-            for key, link in node.links.items():
-                set_committed_value(row, key, _linked(link, rows))
+        for are_many in (False, True):  # the key of a collection may be a member's own link
+            for row, node in made:
+                for key, link in node.links.items():
+                    if isinstance(link, tuple) is are_many:
+                        set_committed_value(row, key, _linked(link, rows))
         for row, _ in made:
             state = inspect(row)
             _lazy_loads[state] = lazy_loads
             state.manager.dispatch.load(state, None)  # composites, Mutable types, reconstructors
-    except (SQLAlchemyError, AttributeError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever the application's load listeners raise
         raise Unstorable("load event") from error
     return rows
 

@@ -25,6 +25,7 @@ def executing(
     verdict = verdict_of(statement, context)
     if not verdict.writes:
         return
+    _publish_committed(connection)
     flush = flushes.active()
     if flush is not None:
         flush.wrote(connection, verdict.tables, context)
@@ -35,6 +36,7 @@ def executing(
 def rolled_back(connection: Connection) -> None:
     """Nothing was changed after all."""
     if not connection.invalidated:  # else its info is gone with it, and asking would reconnect
+        _publish_committed(connection)
         changes.forget(connection.info)
 
 
@@ -55,3 +57,11 @@ def committed(session: Session) -> None:
     for connection in connections.connections_of(root):
         if not connection.closed and not connection.invalidated:
             changes.publish(connection.info)
+
+
+def _publish_committed(connection: Connection) -> None:
+    """Publish what the driver committed unasked: without a BEGIN, which Python's for SQLite sends
+    as late as it can, the release of a savepoint is a COMMIT."""
+    driver = connection.connection.driver_connection
+    if getattr(driver, "in_transaction", None) is False:
+        changes.publish(connection.info)
