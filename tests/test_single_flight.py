@@ -256,6 +256,30 @@ def test_a_refresh_never_joins_but_others_may_join_its_load(
     assert ours.cache.counts["waits"] == 1
 
 
+def test_who_looked_just_before_a_load_landed_takes_what_it_brought(
+    ours: Ours, pool: ThreadPoolExecutor
+) -> None:
+    ours.source.held = {1}
+    leader = pool.submit(ours.get)
+    assert ours.source.running.wait(PATIENCE)
+    looked, go_on, current = threading.Event(), threading.Event(), ours.generations.current
+
+    def paused(slots: Any) -> Any:
+        ours.generations.current = current  # type: ignore[method-assign]  # once is enough
+        looked.set()
+        assert go_on.wait(PATIENCE)
+        return current(slots)
+
+    ours.generations.current = paused  # type: ignore[method-assign]
+    late = pool.submit(ours.get)
+    assert looked.wait(PATIENCE)  # it found nothing, and reads the numbers now
+    ours.source.let_go.set()
+    assert leader.result(PATIENCE) == "old"
+    go_on.set()
+    assert late.result(PATIENCE) == "old"
+    assert ours.source.calls == 1
+
+
 TABLES = frozenset({"table:role", "table:post"})
 
 

@@ -89,6 +89,14 @@ class _Flight:
         self.thread = threading.get_ident()
         self.entry: Entry | None = None
 
+    @classmethod
+    def landed_with(cls, entry: Entry) -> _Flight:
+        """A load that is over."""
+        flight = cls(entry.numbers)
+        flight.entry = entry
+        flight.landed.set()
+        return flight
+
 
 class IdentityCache:
     """Entries of at most *maxsize* users, good for *ttl* seconds from the start of their load.
@@ -185,13 +193,8 @@ class IdentityCache:
             return self._load(key, own, read, load)
         flight, mine = self._board(key, own, read, refresh)
         if not mine:
-            if may_wait() and flight.thread != threading.get_ident():
-                self._count("waits")
-                flight.landed.wait(self._wait)
-                # What it rests on did not change until it landed: it is good for who came later.
-                if flight.entry is not None and self._clock() < flight.entry.expires:
-                    return flight.entry, None
-            return self._load(key, own, read, load)
+            entry = self._joined(flight, may_wait)
+            return (entry, None) if entry is not None else self._load(key, own, read, load)
         try:
             flight.entry, loaded = self._load(key, own, read, load)
             return flight.entry, loaded
@@ -200,6 +203,17 @@ class IdentityCache:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
             flight.landed.set()
+
+    def _joined(self, flight: _Flight, may_wait: Callable[[], bool]) -> Entry | None:
+        """What *flight* brings, waited for if that is possible."""
+        if not flight.landed.is_set():
+            if not may_wait() or flight.thread == threading.get_ident():
+                return None
+            self._count("waits")
+            flight.landed.wait(self._wait)
+        # What it rests on did not change until it landed: it is good for who came later.
+        entry = flight.entry
+        return entry if entry is not None and self._clock() < entry.expires else None
 
     def _board(
         self, key: Hashable, own: tuple[int, int], read: Mapping[int, int], refresh: bool
@@ -212,6 +226,9 @@ class IdentityCache:
                 before = flight.read
                 if all(before.get(slot) == read.get(slot) for slot in count):
                     return flight, False
+            entry = None if refresh else self._entries.get(key)
+            if entry is not None and entry.numbers.items() <= read.items():
+                return _Flight.landed_with(entry), False  # since this caller looked for it
             flight = self._flights[key] = _Flight(read)
             return flight, True
 
