@@ -30,22 +30,33 @@ class May(NamedTuple):
 TABLE = {
     "generations": May(),
     "generations/process": May("generations"),
+    "generations/claims": May(),
+    "generations/layout": May("generations"),
+    "generations/state_file": May("generations/claims generations/layout"),
+    "generations/state_path": May("generations/layout"),
+    "generations/worker": May("generations/layout generations/state_file"),
+    "generations/host": May("generations/claims generations/worker"),
+    "generations/reach": May(
+        "generations generations/claims generations/host generations/process"
+        " generations/state_path"
+    ),
     "lanes": May(),
     "cookies": May(libraries="cachetools itsdangerous"),
-    "recording": May(libraries="flask werkzeug"),
+    "views": May(libraries="werkzeug"),
+    "recording": May("views", "flask"),
     "static": May(libraries="cachetools werkzeug"),
     "statistics": May(),
     "guards": May(libraries="flask"),
     "identities": May("generations", "cachetools"),
     "middleware": May("lanes static"),
     "options": May("lanes"),
-    "per_request": May("lanes recording", "flask"),
+    "per_request": May("lanes views", "flask"),
     "plain": May("identities", "werkzeug"),
     "routes": May("guards lanes", "cachetools flask werkzeug"),
     "sessions": May("cookies lanes per_request", "flask werkzeug"),
     "answers": May("identities"),
-    "needs": May("answers generations identities per_request plain recording"),
-    "users": May("answers generations identities lanes needs per_request plain recording"),
+    "needs": May("answers generations identities per_request plain views"),
+    "users": May("answers generations identities lanes needs per_request plain recording views"),
     "adapters": May(),
     "adapters/flask_login": May(libraries="flask flask_login"),
     "adapters/flask_principal": May("identities", "flask flask_principal werkzeug"),
@@ -56,7 +67,7 @@ TABLE = {
         late="adapters/flask_principal",
     ),
     "app_cache": May(
-        "attaching cookies generations generations/process identities lanes middleware options"
+        "attaching cookies generations generations/reach identities lanes middleware options"
         " per_request routes static statistics users",
         "flask",
         late="adapters/sqlalchemy",
@@ -166,7 +177,7 @@ def test_the_table_allows_nothing_that_is_not_made_use_of(room: str) -> None:
 
 def test_a_library_is_imported_only_where_the_house_has_its_door() -> None:
     doors = {
-        "flask_login": {"adapters/flask_login", "app_cache"},
+        "flask_login": {"adapters/flask_login", "attaching"},
         "flask_principal": {"adapters/flask_principal"},
         "sqlalchemy": {"adapters/sqlalchemy"},
         "redis": set(),

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import flask_security
 import pytest
-from flask import Flask, copy_current_request_context, flash, g, request, session
+from flask import (
+    Flask,
+    Request,
+    copy_current_request_context,
+    current_app,
+    flash,
+    g,
+    get_flashed_messages,
+    request,
+    session,
+)
 from flask_login import current_user
 from flask_principal import Identity, Permission, Principal, RoleNeed, identity_loaded
 from flask_security import Security
@@ -314,3 +326,125 @@ def test_loader_of_flask_security_is_asked_each_time(
     said = [r.getMessage() for r in caplog.records if r.name == "wsgi_usercache"]
     assert len(said) == 1
     assert "leaves behind g.fs_authn_via, g.fs_paa" in said[0]
+
+
+def copies() -> None:
+    assert copy.copy(request.args) == copy.deepcopy(request.args) == request.args
+    assert copy.copy(session) == session
+    assert copy.deepcopy(g.flags) == g.flags
+
+
+def types() -> None:
+    assert isinstance(request.args, dict)
+    assert isinstance(session, dict)
+
+
+def whole_mappings() -> None:
+    {**request.environ}
+    for each in (request.environ, request.headers, g.flags, session, request.args):
+        dict(each)
+
+
+def special_methods() -> None:
+    hash(request)
+    assert request
+    assert request == request
+    assert g == g
+
+
+def changes_of_flags() -> None:
+    g.flags.pop("x", None)
+    g.flags.setdefault("y", []).append(1)
+    g.flags.update(z=1)
+
+
+def changes_of_session() -> None:
+    session.setdefault("list", []).append(1)
+    session.permanent = True
+    session.update(a=2)
+
+
+def another_request() -> None:
+    with current_app.test_request_context(base_url=request.url):
+        assert request.url
+
+
+# What an application's loader may do with what it finds. `json.dumps(session)` is not among
+# them: Flask's own session can not be written so.
+DEEDS: dict[str, Callable[[], object]] = {
+    "flags as json": lambda: json.dumps(g.flags),
+    "body as json": lambda: json.dumps(request.json),
+    "flags and more": lambda: g.flags | {"a": 1},
+    "flags are a dict": lambda: isinstance(g.flags, dict) or 1 / 0,
+    "arguments as json": lambda: json.dumps(request.args),
+    "arguments are equal": lambda: request.args == {} or 1 / 0,
+    "types": types,
+    "headers as text": lambda: "Host: " in str(request.headers) or 1 / 0,
+    "arguments as text": lambda: f"{request.args!r}" == "ImmutableMultiDict([])" or 1 / 0,
+    "whole mappings": whole_mappings,
+    "cookies and more": lambda: request.cookies | {"a": 1},
+    "session and more": lambda: session | {},
+    "session as text": lambda: "_user_id" in repr(session) or 1 / 0,
+    "arguments, copied": lambda: (request.args.to_dict(), request.args.copy()),
+    "values and headers": lambda: (request.values.get("x"), list(request.headers)),
+    "session, copied": lambda: json.dumps(dict(session)),
+    "session, read": lambda: (session.get("a"), session.pop("zz", 0)),
+    "special methods": special_methods,
+    "a request of its own": lambda: Request(request.environ).url,
+    "g, looked at": lambda: (vars(g), dir(g)),
+    "g as text": lambda: "flask.g of" in repr(g) or 1 / 0,
+    "request as text": lambda: "http://" in repr(request) or 1 / 0,
+    "flags, changed": changes_of_flags,
+    "flags, less": lambda: g.flags.pop("on"),
+    "another request": another_request,
+    "copies": copies,
+    "messages": lambda: (flash("x"), get_flashed_messages()),
+    "session, changed": changes_of_session,
+    "request": lambda: (request.is_json, request.authorization, request.files, request.form),
+}
+
+TELL_NOTHING = (types, special_methods)  # of this request that is not so in each
+
+
+@pytest.mark.parametrize("deed", [pytest.param(deed, id=name) for name, deed in DEEDS.items()])
+def test_whatever_a_loader_does_with_a_request_it_fares_as_with_flask_alone(
+    make_site: Make, deed: Callable[[], object]
+) -> None:
+    answers = []
+    for cached in (True, False):
+        site = make_site(cached=cached, config={"TESTING": False}, resign_interval=0.0)
+        load = site.load
+
+        @site.manager.user_loader
+        def doing(user_id: str, load: Any = load) -> User | None:
+            deed()
+            return load(user_id)
+
+        @site.app.post("/flags")
+        def flags() -> dict[str, Any]:
+            g.flags = {"on": 1}
+            return {"name": current_user.name, "flags": g.flags, "session": dict(session)}
+
+        client = with_session(site, _user_id="1", _fresh=True)
+        answers.append([site.seen(client.post("/flags", json={"x": 1})) for _ in range(2)])
+        if cached and deed not in TELL_NOTHING:
+            assert site.cache.stats().unstored == {"reads the request": 2}
+    assert answers[0] == answers[1]
+    assert answers[0][0]["status"] == 200
+
+
+def test_log_does_not_grow_with_what_loaders_read(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = site.load
+
+    @site.manager.user_loader
+    def stamped(user_id: str) -> User | None:
+        session.get(f"stamp-{user_id}")
+        return load(user_id)
+
+    for number in range(150):
+        with_session(site, _user_id=str(number), _fresh=True).get("/who")
+    assert site.cache.stats().unstored == {"reads the request": 150}
+    said = [r.getMessage() for r in caplog.records if r.name == "wsgi_usercache"]
+    assert len(said) == len(set(said)) == 100

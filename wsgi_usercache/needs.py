@@ -11,7 +11,7 @@ from .answers import Answer, Frozen, Rows, Run
 from .generations import slot_of
 from .identities import Entry, IdentityCache, Unstorable
 from .per_request import RequestState
-from .recording import Seen
+from .views import Seen
 
 MOST_IDENTITIES = 8  # of one user; more would be made of something the client chooses
 

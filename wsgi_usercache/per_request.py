@@ -15,7 +15,7 @@ from flask import has_request_context
 from flask.globals import request_ctx
 
 from .lanes import LANE, Lane
-from .recording import unobserved
+from .views import unobserved
 
 
 class SessionSlot:

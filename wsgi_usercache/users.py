@@ -14,7 +14,8 @@ from .identities import NEW_TABLE, IdentityCache, Loaded, Unstorable
 from .lanes import USER_ID, Lane
 from .needs import HandlersRun
 from .per_request import RequestState, RequestStates
-from .recording import Seen, recorded
+from .recording import recorded
+from .views import Seen
 
 log = logging.getLogger("wsgi_usercache")
 
