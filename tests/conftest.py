@@ -11,16 +11,23 @@ from sites import Clock, Site
 
 from wsgi_usercache import UserCache
 from wsgi_usercache.app_cache import Clocks
-from wsgi_usercache.generations import process, reach
+from wsgi_usercache.generations import reach
+from wsgi_usercache.generations.host import HostGenerations
+from wsgi_usercache.generations.process import ProcessGenerations
 
 
 @pytest.fixture(autouse=True, scope="session")
-def time_of_changes() -> Iterator[Clock]:
-    """The clock of the numbers that all apps of the process share."""
+def time_of_changes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clock]:
+    """The clock of the numbers all apps of the process share, in a file no other run meets."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        numbers = partial(process.ProcessGenerations, clock=clock.steady)
-        patch.setattr(reach, "ProcessGenerations", numbers)
+        patch.setenv("RUNTIME_DIRECTORY", str(tmp_path_factory.mktemp("runtime")))
+        patch.setattr(reach, "ProcessGenerations", partial(ProcessGenerations, clock=clock.steady))
+        patch.setattr(
+            reach,
+            "HostGenerations",
+            partial(HostGenerations, clock_ns=lambda: int(clock.steady() * 1e9)),
+        )
         yield clock
 
 

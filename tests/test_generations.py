@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from forking import in_child
 
 from wsgi_usercache.generations import EVERYBODY, SLOTS, Generations, slot_of
+from wsgi_usercache.generations.host import HostGenerations
 from wsgi_usercache.generations.process import ProcessGenerations, shared
 
 SETTLE = 10.0
@@ -32,13 +34,24 @@ def clock() -> Clock:
     return Clock()
 
 
-def of_process(clock: Clock) -> Generations:
+def of_process(clock: Clock, tmp_path: Path) -> Generations:
     return ProcessGenerations(settle=SETTLE, clock=clock)
 
 
-@pytest.fixture(params=[of_process], ids=["process"])
-def generations(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Generations]:
-    made: Generations = request.param(clock)
+def of_host(clock: Clock, tmp_path: Path) -> Generations:
+    return HostGenerations(
+        lambda: tmp_path / "state",
+        settle=SETTLE,
+        clock=clock,
+        clock_ns=lambda: round(clock.now * 1e9),
+    )
+
+
+@pytest.fixture(params=[of_process, of_host], ids=["process", "host"])
+def generations(
+    request: pytest.FixtureRequest, clock: Clock, tmp_path: Path
+) -> Iterator[Generations]:
+    made: Generations = request.param(clock, tmp_path)
     yield made
     made.close()
 

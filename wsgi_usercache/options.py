@@ -73,7 +73,7 @@ class Options:
     session: Any = None  # a scoped_session, or what returns the session to thaw into
     user_class: type | None = None  # the mapped class, if it is not to be found by itself
     resign_interval: float = 60.0  # seconds an unchanged session's cookie is not signed again
-    backend: str = "process"  # how far a change reaches: process, host
+    backend: str = "host"  # how far a change reaches: process, host
     namespace: str = "default"  # apps of one user and namespace meet in one state file
     state_file: str | None = None  # where it is, if not where the system keeps such files
     state_mode: int = 0o600  # 0o660 shares it with a group, on purpose
