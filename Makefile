@@ -5,7 +5,7 @@ VENV ?= .venv$(patsubst -python3,,-$(notdir $(PYTHON)))
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: test lint types tests soak demo clean
+.PHONY: test lint types tests soak bench demo clean
 
 test: lint types tests
 
@@ -29,6 +29,9 @@ tests: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest --hypothesis-profile=soak $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.backends
 
 demo: $(READY)
 	$(BIN)/python -m examples.roles.demo $(ARGS)
