@@ -9,7 +9,8 @@ from sources import TTL, Ours, name
 from werkzeug.local import LocalProxy
 
 from wsgi_usercache.generations import EVERYBODY, slot_of
-from wsgi_usercache.identities import Entry, Loaded, is_plain
+from wsgi_usercache.identities import Entry, Loaded
+from wsgi_usercache.storable import is_plain
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from sqlalchemy import Integer
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.local import LocalProxy
 
-from wsgi_usercache.identities import Unstorable
 from wsgi_usercache.plain import freeze, same, thaw
+from wsgi_usercache.storable import Unstorable
 
 
 class Base(DeclarativeBase):

@@ -30,7 +30,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from sqlalchemy_site import Site
 
 from wsgi_usercache.adapters.sqlalchemy import Rows
-from wsgi_usercache.identities import Unstorable
+from wsgi_usercache.storable import Unstorable
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from . import plain
 from .answers import Answer, Frozen, Rows, Run
 from .generations import slot_of
-from .identities import Entry, IdentityCache, Unstorable
+from .identities import Entry, IdentityCache
 from .per_request import RequestState
+from .storable import Unstorable
 from .views import Seen
 
 MOST_IDENTITIES = 8  # of one user; more would be made of something the client chooses

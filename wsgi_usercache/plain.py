@@ -8,7 +8,7 @@ from typing import Any
 
 from werkzeug.local import LocalProxy
 
-from .identities import Unstorable, is_plain
+from .storable import Unstorable, is_plain
 
 
 def freeze(user: object) -> object:

@@ -10,11 +10,12 @@ from typing import Any
 from . import plain
 from .answers import Answer, Frozen, Rows, Run
 from .generations import slot_of
-from .identities import NEW_TABLE, IdentityCache, Loaded, Unstorable
+from .identities import IdentityCache, Loaded
 from .lanes import USER_ID, Lane
 from .needs import HandlersRun
 from .per_request import RequestState, RequestStates
 from .recording import recorded
+from .storable import NEW_TABLE, Unstorable
 from .views import Seen
 
 log = logging.getLogger("wsgi_usercache")

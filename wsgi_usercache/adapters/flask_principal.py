@@ -17,7 +17,7 @@ from flask import Flask, current_app, g, request, session
 from flask_principal import AnonymousIdentity, Identity, Principal
 from werkzeug.local import LocalProxy
 
-from wsgi_usercache.identities import Unstorable, is_plain
+from wsgi_usercache.storable import Unstorable, is_plain
 
 __all__ = ["IdentityHook", "attach"]
 

@@ -15,7 +15,7 @@ from sqlalchemy import inspect
 from sqlalchemy.ext.associationproxy import AssociationProxyExtensionType
 from sqlalchemy.orm import Mapper, Session, object_session
 
-from wsgi_usercache.identities import Unstorable, is_plain
+from wsgi_usercache.storable import Unstorable, is_plain
 
 from .loading import Run
 from .mapped import AttributeNames, members

@@ -24,7 +24,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase
 
-from wsgi_usercache.identities import NEW_TABLE
+from wsgi_usercache.storable import NEW_TABLE
 
 from . import changes, connections
 from .mapped import is_user, is_user_class, members

@@ -12,7 +12,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from wsgi_usercache.identities import Unstorable
+from wsgi_usercache.storable import Unstorable
 
 from . import changes, connections, frozen, thawing
 from .loading import Run, recorded

@@ -18,7 +18,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import set_committed_value
 
-from wsgi_usercache.identities import Unstorable
+from wsgi_usercache.storable import Unstorable
 
 from .frozen import FrozenUser, Link, Node, shape_of
 
