@@ -110,7 +110,8 @@ class AppCache:
             state_mode=options.state_mode,
             settle=options.settle,
         )
-        self._is_alone = options.backend == "process"  # its changes reach no other process
+        # Chosen, or for want of what the state file needs: its changes reach no other process.
+        self._is_alone = not self.generations.reaches_processes
         self.rows: Any = None
         self._processes: dict[int, _Process] = {}
         self._attachment = Attachment(

@@ -9,7 +9,7 @@ begun after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 from zlib import crc32
 
 SLOTS = 65_536
@@ -39,6 +39,7 @@ class Generations(Protocol):
     """The numbers, and the marks of changes under way. Threads may share one."""
 
     changes: int  # made through this object
+    reaches_processes: ClassVar[bool]  # or only the threads of this one
 
     def current(self, slots: Sequence[int]) -> tuple[int, ...]:
         """The number of each slot, 0 where none can be relied on: a mark stands, or the shared

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 from .claims import drop_inherited
 from .worker import Worker
@@ -26,6 +27,8 @@ class HostGenerations:
     and has a column of its own. While the file is unusable everything counts as changed; a
     process that gets no column has its marks stand `settle` after each change.
     """
+
+    reaches_processes: ClassVar[bool] = True
 
     def __init__(
         self,

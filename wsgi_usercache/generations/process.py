@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from threading import RLock
 from time import monotonic
+from typing import ClassVar
 
 from . import SLOTS
 
@@ -18,6 +19,8 @@ class ProcessGenerations:
     not begun, the number it read is one that the change replaces; if because the change was over,
     the number is already the new one.
     """
+
+    reaches_processes: ClassVar[bool] = False
 
     def __init__(
         self,
