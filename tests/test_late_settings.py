@@ -4,7 +4,7 @@ which class users are."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,10 @@ MakeApp = Callable[..., tuple[Flask, UserCache]]
 
 
 @pytest.fixture
-def make_app(tmp_path: Path) -> MakeApp:
+def make_app(tmp_path: Path) -> Iterator[MakeApp]:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/people.sqlite")
+
     def make(**options: object) -> tuple[Flask, UserCache]:
-        engine = sa.create_engine(f"sqlite:///{tmp_path}/people.sqlite")
         sessions = scoped_session(sessionmaker(engine))
         Base.metadata.create_all(engine)
         with Session(engine) as session:
@@ -57,7 +58,8 @@ def make_app(tmp_path: Path) -> MakeApp:
         cache = UserCache(app, session=sessions, **options)
         return app, cache
 
-    return make
+    yield make
+    engine.dispose()
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
