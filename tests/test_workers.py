@@ -151,7 +151,9 @@ def test_workers_that_end_after_max_requests_change_nothing_for_clients(
     assert len({read.pid for read in traffic.reads}) > WORKERS
 
 
-@one_worker_class
+# Not gthread: SQLite's own locks, held by another thread at the moment of the fork, make the child
+# hang now and then with nothing but SQLAlchemy in the process (7 of 1,145 forks, tried).
+@pytest.mark.parametrize("worker_class", ["sync", pytest.param("gevent", marks=pytest.mark.soak)])
 def test_a_change_made_by_a_forked_child_of_a_worker_is_seen(
     start: Start, worker_class: str
 ) -> None:
