@@ -199,7 +199,7 @@ class StateFile:
             lock = self._lock(_MAKING)
             if lock is not None and lock.is_taken:
                 return lock
-            time.sleep(0.01)
+            time.sleep(0.01)  # the lock tells nobody when it is free; making takes milliseconds
         raise Unusable(f"{self.path} is being made by another process")
 
     def _make(self) -> None:

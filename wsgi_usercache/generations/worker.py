@@ -219,7 +219,7 @@ class Worker:
             claim = file.claim(CROWD)
             if claim is not None:
                 break
-            time.sleep(0.001)
+            time.sleep(0.001)  # held for some microseconds, by whoever lost a COMMIT just now
         else:  # whoever has it was stopped: then at least what was loaded before is not used
             self._store(file, slots)
             return
