@@ -94,6 +94,39 @@ def test_everybody_is_one_slot_of_its_own(generations: Generations) -> None:
     assert after[2] != before[2]
 
 
+def test_what_changed_before_a_moment_has_not_changed_since(generations: Generations) -> None:
+    generations.bump((1,))
+    generations.changing((2,)).changed()
+    moment = generations.moment()
+    assert generations.unchanged_since(moment, (1, 2, 3))
+    assert generations.unchanged_since(moment, ())
+
+
+@pytest.mark.parametrize("how", ["bump", "changed", "lost"])
+def test_what_changed_after_a_moment_has_changed_since(
+    generations: Generations, clock: Clock, how: str
+) -> None:
+    generations.bump((1, 2))
+    moment = generations.moment()
+    if how == "bump":
+        generations.bump((1,))
+    else:
+        getattr(generations.changing((1,)), how)()
+    assert how == "lost" or generations.unchanged_since(moment, (2,))
+    clock.now += SETTLE if how == "lost" else 0
+    assert not generations.unchanged_since(moment, (1,))
+    assert not generations.unchanged_since(moment, (2, 1))
+
+
+def test_what_is_being_changed_counts_as_changed_since(generations: Generations) -> None:
+    generations.bump((1,))
+    moment = generations.moment()
+    fence = generations.changing((1,))
+    assert not generations.unchanged_since(moment, (1,))
+    fence.unchanged()
+    assert generations.unchanged_since(moment, (1,))
+
+
 def test_nobody_can_rely_on_a_slot_while_its_mark_stands(generations: Generations) -> None:
     before = generations.current((1, 2))
     fence = generations.changing((1,))

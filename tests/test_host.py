@@ -716,3 +716,42 @@ def test_a_handler_of_the_log_may_use_what_it_is_told_about(
     finally:
         logger.removeHandler(handler)
     assert answers
+
+
+def test_a_clock_set_back_tells_nothing_of_what_changed_meanwhile(
+    make: Callable[[], HostGenerations], time: Time
+) -> None:
+    ours, other = make(), make()
+    other.bump((1,))
+    time.wall += SECOND
+    moment = ours.moment()
+    assert ours.unchanged_since(moment, (1,))
+    time.now += 0.001
+    time.wall -= SECOND // 2
+    other.bump((1,))
+    assert not ours.unchanged_since(moment, (1,))
+
+
+def test_a_number_behind_the_clock_tells_when_it_was_stored(
+    make: Callable[[], HostGenerations], time: Time
+) -> None:
+    ours = make()
+    ours.bump((1,))
+    for _ in range(3):
+        time.now += 1
+        time.wall += SECOND
+        moment = ours.moment()
+        assert ours.unchanged_since(moment, (1,))
+        ours.bump((1,))
+        assert not ours.unchanged_since(moment, (1,))
+
+
+def test_numbers_ahead_of_the_clock_are_each_a_new_one(
+    make: Callable[[], HostGenerations], time: Time
+) -> None:
+    ours, seen = make(), set()
+    for _ in range(5):
+        ours.bump((1,))
+        time.wall -= SECOND
+        seen.add(ours.current((1,)))
+    assert len(seen) == 5

@@ -35,7 +35,9 @@ TABLE = {
     "generations/state_file": May("generations/claims generations/layout"),
     "generations/state_path": May("generations/layout"),
     "generations/worker": May("generations/layout generations/state_file"),
-    "generations/host": May("generations/claims generations/worker"),
+    "generations/host": May(
+        "generations generations/claims generations/layout generations/worker"
+    ),
     "generations/reach": May(
         "generations generations/claims generations/host generations/process"
         " generations/state_path"

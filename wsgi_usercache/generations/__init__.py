@@ -22,6 +22,9 @@ def slot_of(name: str) -> int:
     return crc32(name.encode()) & (SLOTS - 1)
 
 
+Moment = tuple[int, ...]  # means something only to the object that gave it
+
+
 class Fence(Protocol):
     """Marks that stand on some slots while a change is made. End it exactly once."""
 
@@ -48,6 +51,12 @@ class Generations(Protocol):
     def changing(self, slots: Sequence[int]) -> Fence:
         """Marks up on *slots*: until the fence ends, nobody uses or remembers what rests on
         them."""
+
+    def moment(self) -> Moment:
+        """This moment, to ask later whether anything has changed since. Reads no shared state."""
+
+    def unchanged_since(self, moment: Moment, slots: Sequence[int]) -> bool:
+        """Whether all of *slots* are as they were at *moment*: False in doubt."""
 
     def bump(self, slots: Sequence[int]) -> None:
         """A new number in each slot, for a change that is already visible."""

@@ -16,8 +16,12 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+from . import Moment
 from .claims import drop_inherited
+from .layout import COLUMNS
 from .worker import Worker
+
+_STORED = (1 << 64) - 1
 
 
 class HostGenerations:
@@ -40,6 +44,8 @@ class HostGenerations:
         clock_ns: Callable[[], int] = time.monotonic_ns,  # the same in all processes of the host
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._clock_ns = clock_ns
+        self._wall_ns = wall_ns
         self._new_worker = partial(
             Worker,
             path,
@@ -66,6 +72,18 @@ class HostGenerations:
         with worker.lock:
             self.changes += 1
         worker.store(slots)
+
+    def moment(self) -> Moment:
+        return self._wall_ns(), self._clock_ns()
+
+    def unchanged_since(self, moment: Moment, slots: Sequence[int]) -> bool:
+        wall, steady = moment
+        elapsed = self._clock_ns() - steady
+        if self._wall_ns() - wall < elapsed:
+            return False  # it was set back, and what changed since may have any number
+        # Which opening of the file a number was read in is no matter here.
+        times = [number and number & _STORED for number in self.current(slots)]
+        return all(0 < time < wall & -COLUMNS for time in times)
 
     def close(self) -> None:
         worker = self._workers.pop(os.getpid(), None)

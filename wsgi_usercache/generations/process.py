@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from threading import RLock
 from time import monotonic
 from typing import ClassVar
 
-from . import SLOTS
+from . import SLOTS, Moment
 
 
 class ProcessGenerations:
@@ -30,7 +29,7 @@ class ProcessGenerations:
     ) -> None:
         self._settle = settle
         self._clock = clock
-        self._fresh_numbers = count(2)
+        self._last = 1
         self._numbers = [1] * (SLOTS + 1)
         self._marks: dict[int, int] = {}
         self._lost: list[tuple[float, tuple[int, ...]]] = []
@@ -55,6 +54,12 @@ class ProcessGenerations:
         with self._lock:
             self._bump(slots)
             self.changes += 1
+
+    def moment(self) -> Moment:
+        return (self._last,)
+
+    def unchanged_since(self, moment: Moment, slots: Sequence[int]) -> bool:
+        return all(0 < number <= moment[0] for number in self.current(slots))
 
     def after_fork(self) -> None:
         """Make the child's copy its own: who held the lock, or was changing something, is not in
@@ -90,9 +95,9 @@ class ProcessGenerations:
 
     def _bump(self, slots: Iterable[int]) -> None:
         # Under the lock: who stores its number twice, another's in between, would bring it back.
-        number = next(self._fresh_numbers)
+        self._last += 1
         for slot in slots:
-            self._numbers[slot] = number
+            self._numbers[slot] = self._last
 
     def _lower(self, slots: Iterable[int]) -> None:
         for slot in slots:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from . import layout
@@ -29,12 +28,12 @@ _word = struct.Struct("=Q")
 _LARGEST = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
-    """A column owned until it is released, and the numbers that are this owner's to store."""
+    """A column owned until it is released, and the last number that its owners stored."""
 
     column: int
-    numbers: Iterator[int]
+    last: int
     lock: Lock
 
     def release(self) -> None:
@@ -96,8 +95,14 @@ class StateFile:
         self._put(_word.pack(number), layout.NUMBERS + 8 * slot)
 
     def fresh_number(self, claim: Claim) -> int:
-        """A number nobody stored before, noted lest a later owner of the column repeats it."""
-        number = next(claim.numbers) & _LARGEST
+        """A number nobody stored before, noted lest a later owner of the column repeats it. It
+        tells the time of the change, as long as nobody sets the clock back."""
+        wall = self._wall_ns() & -COLUMNS | claim.column
+        # No call between the two: a collected generator may end its transaction in any of them,
+        # and would be given the same number.
+        above = claim.last + COLUMNS
+        claim.last = above if above > wall else wall
+        number = claim.last & _LARGEST
         self._put(_word.pack(number), layout.LAST + 8 * claim.column)
         return number
 
@@ -139,9 +144,7 @@ class StateFile:
         lock = self._lock(_LOCKS + column)
         if lock is None or not lock.is_taken:
             return None
-        last = self._word(layout.LAST + 8 * column)
-        first = max(last + COLUMNS, self._wall_ns() & -COLUMNS | column)
-        return Claim(column, count(first, COLUMNS), lock)
+        return Claim(column, self._word(layout.LAST + 8 * column), lock)
 
     def _lock(self, byte: int) -> Lock | None:
         try:
