@@ -54,7 +54,7 @@ class RowsSite:
 
     def __init__(
         self,
-        path: Path,
+        database: Path | sa.URL,
         modules: Modules | None = None,
         *,
         cache: UserCache | None = None,
@@ -74,8 +74,10 @@ class RowsSite:
         self.app = app = Flask("site")
         app.extensions["site"] = self
         app.config.update(
-            SECRET_KEY="k", TESTING=True, SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}",
-            SQLALCHEMY_ENGINE_OPTIONS=pool or {},
+            SECRET_KEY="k", TESTING=True, SQLALCHEMY_ENGINE_OPTIONS=pool or {},
+            SQLALCHEMY_DATABASE_URI=(
+                f"sqlite:///{database}" if isinstance(database, Path) else database
+            ),
         )  # fmt: skip
         self.before_roles: Act = lambda: None  # in the identity handler
         self.last: Act = lambda: None  # and after it
@@ -190,9 +192,11 @@ def sites_in(folder: Path) -> Iterator[MakeSite]:
     sites: list[RowsSite] = []
 
     def make(
-        modules: Modules | None = None, *, database: str | None = None, **options: Any
+        modules: Modules | None = None, *, database: str | sa.URL | None = None, **options: Any
     ) -> RowsSite:
-        sites.append(RowsSite(folder / (database or f"{len(sites)}.db"), modules, **options))
+        if not isinstance(database, sa.URL):
+            database = folder / (database or f"{len(sites)}.db")
+        sites.append(RowsSite(database, modules, **options))
         return sites[-1]
 
     yield make

@@ -42,7 +42,7 @@ class Site:
         self.db.init_app(self.app)
         self.clock = Clock()
         self.generations = ProcessGenerations(clock=self.clock)
-        self.rows = Rows(self.app, **options)
+        self.rows = Rows(self.app, self.generations, **options)
         listen()
         install(self.generations, self.rows)
         self.statements: list[str] = []

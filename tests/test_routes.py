@@ -245,7 +245,6 @@ GUARDS: dict[str, tuple[Change, str]] = {
             signals.request_started,
             signals.request_finished,
             signals.request_tearing_down,
-            signals.got_request_exception,
             signals.appcontext_pushed,
             signals.appcontext_popped,
             signals.appcontext_tearing_down,

@@ -173,17 +173,6 @@ def test_begin_raises_after_the_user_was_looked_at_without_the_cache(make: MakeS
     site.run(site.client(), act)
 
 
-def test_a_user_loaded_in_a_transaction_begun_before_is_right_and_not_kept(site: RowsSite) -> None:
-    site.first = lambda: site.modules.db.session.get(site.modules.Role, 2)  # a tenant, say
-    client = site.client()
-    unstored = site.stats.unstored.get("in a transaction", 0)
-    for to in ("anne", "anna", "anni"):
-        rename(site, to=to)
-        assert site.run(client) == {**ANN, "name": to}
-    assert site.stats.unstored["in a transaction"] >= unstored + 3
-    assert site.stats.size == 0
-
-
 def test_a_tenant_looked_up_before_does_not_hide_a_user_remembered(site: RowsSite) -> None:
     client = site.warm()
     site.first = lambda: site.modules.db.session.get(site.modules.Role, 2)

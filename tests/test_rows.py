@@ -75,6 +75,33 @@ def test_what_nobody_loaded_loads_on_a_hit_and_is_counted(site: RowsSite) -> Non
     assert site.stats.lazy_loads == {"Member.things": 2}
 
 
+def test_what_users_load_all_the_time_is_said_once_with_what_to_name(
+    make: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make(Modules(handlers=False))
+    client = site.client()
+    site.run(client, lambda: current_user.name)
+    for _ in range(120):
+        site.run(client, lambda: [role.abilities for role in current_user.roles])
+    assert site.stats.lazy_loads == {"Member.roles": 120}
+    said = [each.getMessage() for each in caplog.records if "USERCACHE_LOAD" in each.getMessage()]
+    assert len(said) == 1
+    assert "Member.roles" in said[0]
+    assert "'roles'" in said[0]
+
+
+def test_what_is_named_nested_is_said_with_its_whole_path(
+    make: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make(Modules(handlers=False), load=("roles",))
+    client = site.client()
+    site.run(client, lambda: current_user.name)
+    for _ in range(120):
+        site.run(client, lambda: [role.abilities for role in current_user.roles])
+    said = [each.getMessage() for each in caplog.records if "USERCACHE_LOAD" in each.getMessage()]
+    assert [("'roles.abilities'" in each) for each in said] == [True]
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_long_collection_is_kept_only_if_load_names_it(make: MakeSite, named: bool) -> None:
     modules = Modules(handlers=False)

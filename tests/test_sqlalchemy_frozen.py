@@ -30,6 +30,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from sqlalchemy_site import Site
 
 from wsgi_usercache.adapters.sqlalchemy import Rows
+from wsgi_usercache.generations.process import ProcessGenerations
 from wsgi_usercache.storable import Unstorable
 
 
@@ -369,7 +370,7 @@ def test_what_others_loaded_of_a_thawed_user_is_not_kept(site: Site) -> None:
 
 def test_without_a_session_attached_users_are_not_thawed(site: Site) -> None:
     frozen = site.load()
-    bare = Rows(type(site.app)("bare"))
+    bare = Rows(type(site.app)("bare"), site.generations)
     with pytest.raises(Unstorable, match="foreign session"):
         bare.thaw(frozen)
 
@@ -377,7 +378,7 @@ def test_without_a_session_attached_users_are_not_thawed(site: Site) -> None:
 def test_a_session_that_does_not_begin_by_itself_is_left_alone(site: Site) -> None:
     frozen = site.load()
     session = scoped_session(sessionmaker(site.engine, autobegin=False))
-    rows = Rows(type(site.app)("other"), session=session)
+    rows = Rows(type(site.app)("other"), site.generations, session=session)
     with pytest.raises(Unstorable, match="autobegin off"):
         rows.thaw(frozen)
     session.remove()
@@ -387,7 +388,9 @@ def test_a_session_that_does_not_begin_by_itself_is_left_alone(site: Site) -> No
 def test_the_session_option_says_where_to_thaw(site: Site, kind: str) -> None:
     session = scoped_session(sessionmaker(site.engine))
     rows = Rows(
-        type(site.app)("other"), session=session if kind == "scoped" else lambda: session()
+        type(site.app)("other"),
+        site.generations,
+        session=session if kind == "scoped" else lambda: session(),
     )
     frozen = site.load()
     user = rows.thaw(frozen)
@@ -431,7 +434,7 @@ def test_a_wrong_name_found_late_keeps_everybody_from_being_kept(tmp_path: Path)
     session = scoped_session(sessionmaker(engine))
     session.add(Admin(must=1, id=1, level=3, x=1, y=2))
     session.commit()
-    rows = Rows(Flask("late"), session=session, load=["nowhere"])
+    rows = Rows(Flask("late"), ProcessGenerations(), session=session, load=["nowhere"])
     assert rows.check() is None
     for _ in range(2):
         session.remove()
@@ -445,7 +448,7 @@ def test_a_wrong_name_found_late_keeps_everybody_from_being_kept(tmp_path: Path)
 def test_right_names_are_not_complained_about(make_site: Any) -> None:
     site = make_site(load=["roles.abilities"], volatile=["last_seen"], exclude=["Role.name"])
     assert site.rows.check() is None
-    assert Rows(type(site.app)("bare"), load=["nothing"]).check() is None
+    assert Rows(type(site.app)("bare"), site.generations, load=["nothing"]).check() is None
 
 
 class Point:
@@ -508,7 +511,7 @@ def fancy(tmp_path: Path) -> tuple[Any, Any]:
 def test_inheritance_composites_keyed_collections_and_reconstructors(tmp_path: Path) -> None:
     engine, Admin = fancy(tmp_path)
     session = scoped_session(sessionmaker(engine))
-    rows = Rows(Flask("fancy"), session=session, user_class=Admin)
+    rows = Rows(Flask("fancy"), ProcessGenerations(), session=session, user_class=Admin)
     admin = Admin(must=1, id=1, level=3, x=1, y=2, data={"k": [1]}, big="b")
     admin.notes["a"] = Admin.Note(kind="a")
     session.add(admin)

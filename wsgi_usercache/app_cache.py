@@ -256,6 +256,7 @@ class AppCache:
         options = self.options
         self.rows = sqlalchemy.Rows(
             self.app,
+            self.generations,
             session=options.session,
             user_class=options.user_class,
             load=options.load,

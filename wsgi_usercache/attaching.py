@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flask_login
-from flask import Flask
+from flask import Flask, got_request_exception
 
 from .adapters.flask_login import Login
 from .cookies import SessionCookies
@@ -49,8 +49,9 @@ class Attachment:
         )
 
     def listen(self) -> None:
-        """Hear of who logs in and out."""
+        """Hear of who logs in and out, and of what ends a request. The signal holds us weakly."""
         self._login.listen()
+        got_request_exception.connect(self._failed, self._app)
 
     @property
     def is_in_place(self) -> bool:
@@ -88,6 +89,11 @@ class Attachment:
         users = self._users(self._app)
         if users is not None:
             users.identified(user_id)
+
+    def _failed(self, _app: Flask, exception: BaseException) -> None:
+        users = self._users(self._app)
+        if users is not None:
+            users.failed(exception)
 
     def _tell(self, message: str) -> None:
         users = self._users(self._app)

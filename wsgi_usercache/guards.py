@@ -38,11 +38,12 @@ _HARMLESS = {
     # Gives back a database session, which a file does not open.
     ("flask_sqlalchemy.extension", "SQLAlchemy._teardown_session"),
 }
+# Not among them: got_request_exception. A file that can be served raises nothing, one that can
+# not is left to Flask.
 _SIGNALS = (
     signals.request_started,
     signals.request_finished,
     signals.request_tearing_down,
-    signals.got_request_exception,
     signals.appcontext_pushed,
     signals.appcontext_popped,
     signals.appcontext_tearing_down,

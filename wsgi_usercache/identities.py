@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from types import MappingProxyType
@@ -108,6 +108,10 @@ class IdentityCache:
             self._clears += 1
             self._entries.clear()
             self._flights.clear()
+
+    def invalidate(self, user_names: Iterable[str]) -> None:
+        """Have these users loaded again, here and wherever the numbers reach."""
+        self._generations.bump(tuple(map(slot_of, user_names)))
 
     def numbers(self) -> Mapping[int, int]:
         """The numbers, now, of all that something about to run may come to rest on."""

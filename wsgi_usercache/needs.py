@@ -72,7 +72,6 @@ class HandlersRun:
         run, entry = self._run, answer.entry
         is_plain = isinstance(entry.frozen, Frozen) and entry.frozen.thaws is plain
         if is_plain and not plain.same(entry.frozen.data, answer.user):
-            self._tell("an identity handler changes the user; needs are not cached")
             raise Unstorable("handlers change the user")
         if run is None or self._rows is None:
             return entry

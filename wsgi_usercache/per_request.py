@@ -7,7 +7,7 @@ weakly and the session for good: no circle outlives the request, nor does its us
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
 
@@ -42,12 +42,14 @@ class SessionSlot:
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class RequestState:
-    """One request. *answer* is what the user callback answered last, if from an entry."""
+    """One request. *answer* is what the user callback answered last, if from an entry; *thawed*
+    are the names of the users that came from entries."""
 
     environ: dict[str, Any]
     lane: Lane
     session: SessionSlot
     answer: Any = None
+    thawed: set[str] = field(default_factory=set)
 
     @property
     def untouched(self) -> bool:

@@ -15,7 +15,7 @@ from .lanes import USER_ID, Lane
 from .needs import HandlersRun
 from .per_request import RequestState, RequestStates
 from .recording import recorded
-from .storable import NEW_TABLE, Unstorable
+from .storable import ADVICE, Unstorable
 from .views import Seen
 
 log = logging.getLogger("wsgi_usercache")
@@ -87,8 +87,13 @@ class Users:
         return None if needs is None else (needs, answer.user)
 
     def count_unstored(self, reason: str) -> None:
-        """One more answer that was not remembered, and why."""
+        """One more answer that was not remembered, and why; the log says it once."""
         self.identities.count_unstored(reason)
+        self._advise(reason)
+
+    def _advise(self, reason: str) -> None:
+        if reason in ADVICE:
+            self.say_once(f"users or their needs are not cached ({reason}): {ADVICE[reason]}")
 
     def identified(self, user_id: str | None) -> None:
         """The request's user is another one now: forget what was answered at its start."""
@@ -100,6 +105,14 @@ class Users:
             state.environ.pop(USER_ID, None)
         else:
             state.environ[USER_ID] = user_id
+
+    def failed(self, error: BaseException) -> None:
+        """The request ends in *error*. If rows turned out not to be what they were when they were
+        kept, its users are loaded again: somebody changed them unseen."""
+        state = self._states.current()
+        rows = self._rows
+        if state is not None and state.thawed and rows is not None and rows.are_outdated(error):
+            self.identities.invalidate(state.thawed)
 
     def say_once(self, message: str, level: int = logging.WARNING) -> None:
         """Log *message*, once per process."""
@@ -142,7 +155,9 @@ class Users:
                 user = entry.frozen.thaws.thaw(entry.frozen.data)
             except Unstorable as error:
                 self.identities.count_unthawed(error.reason)
+                self._advise(error.reason)
                 return load(key[1])
+            state.thawed.add(user_name(key[1]))
         if entry is not None and user is not None:
             state.answer = Answer(key, entry, user, allowed)
         return user
@@ -182,8 +197,7 @@ class Users:
                 raise Unstorable("another id")  # its changes would move another name
             frozen = None if user is None else self._freeze(user, run)
         except Unstorable as error:
-            if error.reason != NEW_TABLE:
-                self.say_once(f"users are not cached: {error.reason}")
+            self._advise(error.reason)
             return Loaded(user, unstored=error.reason)
         return Loaded(user, frozen, run.names(user) if run is not None else frozenset())
 

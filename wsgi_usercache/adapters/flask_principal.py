@@ -41,7 +41,6 @@ class Users(Protocol):
     def handlers(self) -> AbstractContextManager[Run | None]: ...
     def remembered_needs(self, key: Hashable) -> tuple[Any, object] | None: ...
     def count_unstored(self, reason: str) -> None: ...
-    def say_once(self, message: str) -> None: ...
 
 
 Key = tuple[Any, ...]  # an identity as the handlers find it; hashable
@@ -137,13 +136,7 @@ class IdentityHook:
         if run.user is None or not self._is_current(run.user):
             return
         try:
-            needs = self._needs_of(key, identity, run.user)
-        except Unstorable as error:
-            users.count_unstored(error.reason)
-            users.say_once(f"needs are not cached: {error.reason}")
-            return
-        try:
-            run.keep(key, needs)
+            run.keep(key, self._needs_of(key, identity, run.user))
         except Unstorable as error:
             users.count_unstored(error.reason)
 

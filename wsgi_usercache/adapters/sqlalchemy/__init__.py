@@ -12,7 +12,7 @@ from sqlalchemy.pool import Pool
 
 from wsgi_usercache.generations import Generations
 
-from . import changes, connections, flushes, loading, thawing, watching
+from . import changes, connections, flushes, held, loading, thawing, watching
 from .rows import Rows
 
 __all__ = ["Rows", "install", "listen"]
@@ -27,10 +27,13 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
     (Engine, "begin", loading.began),
     (Engine, "begin_twophase", loading.began),
     (Engine, "before_cursor_execute", loading.executing),
+    (Engine, "before_cursor_execute", connections.reading),
     (Engine, "before_cursor_execute", watching.executing),
     (Engine, "rollback", watching.rolled_back),
+    (Engine, "rollback_twophase", watching.rolled_back),
     (Session, "after_begin", connections.joined),
     (Session, "after_begin", loading.joined),
+    (Session, "after_begin", held.fills),
     (Session, "do_orm_execute", loading.orm_executing),
     (Session, "do_orm_execute", thawing.lazily_loading),
     (Session, "loaded_as_persistent", loading.loaded),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from threading import Lock
 from typing import Any, Protocol
-from weakref import WeakSet, ref
+from weakref import ref
 
 from sqlalchemy.engine import Connection
 
-from wsgi_usercache.generations import EVERYBODY, Fence, Generations, slot_of
+from wsgi_usercache.generations import EVERYBODY, Generations, Moment, slot_of
 
 from . import connections
 from .statements import EVERYTHING
@@ -32,7 +32,6 @@ class Opinion(Protocol):
 
 _installing = Lock()
 _installed: tuple[tuple[ref[Opinion], Generations], ...] = ()  # replaced, never changed
-_fenced: WeakSet[Any] = WeakSet()
 
 
 def any_row(table: str) -> str:
@@ -56,8 +55,8 @@ class Changes:
 
     __slots__ = ("names", "partial")
 
-    def __init__(self) -> None:
-        self.names: set[str] = set()
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = set(names)
         self.partial: dict[tuple[type, frozenset[str]], set[str]] = {}
 
     def that_count(self, opinions: Iterable[Opinion]) -> set[str]:
@@ -97,7 +96,16 @@ def record(
         changes.partial.setdefault((mapped, columns), set()).update(names)
     else:
         changes.names |= names
-    _fence_commits(connection.dialect)
+
+
+def noted(info: dict[Any, Any]) -> Changes | None:
+    """What was written there and is not committed, if anything."""
+    return info.get(_CHANGES)
+
+
+def taken(info: dict[Any, Any] | None) -> Changes | None:
+    """The same, and it is noted no longer."""
+    return info.pop(_CHANGES, None) if info else None
 
 
 def forget(info: dict[Any, Any]) -> None:
@@ -109,7 +117,7 @@ def pending(opinion: Opinion) -> frozenset[str]:
     """The names this context has written and not committed."""
     found: set[str] = set()
     for info in connections.infos():
-        changes: Changes | None = info.get(_CHANGES)
+        changes = noted(info)
         if changes is not None:
             found |= changes.that_count([opinion])
     return frozenset(found)
@@ -117,9 +125,9 @@ def pending(opinion: Opinion) -> frozenset[str]:
 
 def publish(info: dict[Any, Any]) -> None:
     """New numbers for what was written there, which stays noted for the COMMIT to come."""
-    changes: Changes | None = info.get(_CHANGES)
+    changes = noted(info)
     if changes is not None:
-        for generations, slots in _told(changes):
+        for generations, slots in told(changes):
             generations.bump(slots)
 
 
@@ -127,6 +135,21 @@ def bump(slots: Iterable[int]) -> None:
     """New numbers in *slots*, wherever they are kept."""
     for generations in _everybody():
         generations.bump(tuple(slots))
+
+
+def moments() -> dict[Generations, Moment]:
+    """This moment, as each place where changes are told has it."""
+    return {generations: generations.moment() for generations in _everybody()}
+
+
+def told(changes: Changes) -> list[tuple[Generations, tuple[int, ...]]]:
+    """Whom to tell of *changes*, and the slots that move there."""
+    found = []
+    for generations, opinions in _everybody().items():
+        names = changes.that_count(opinions)
+        if names:
+            found.append((generations, _slots(names)))
+    return found
 
 
 def _everybody() -> dict[Generations, list[Opinion]]:
@@ -138,55 +161,6 @@ def _everybody() -> dict[Generations, list[Opinion]]:
     return told
 
 
-def _told(changes: Changes) -> list[tuple[Generations, tuple[int, ...]]]:
-    told = []
-    for generations, opinions in _everybody().items():
-        names = changes.that_count(opinions)
-        if names:
-            told.append((generations, _slots(names)))
-    return told
-
-
 def _slots(names: set[str]) -> tuple[int, ...]:
     slots = {EVERYBODY if name.endswith(f":{EVERYTHING}") else slot_of(name) for name in names}
     return tuple(sorted(slots))
-
-
-def _fence_commits(dialect: Any) -> None:
-    """Put the fence around every COMMIT of *dialect*.
-
-    The engine's `commit` event comes before COMMIT and nothing comes after it; only the dialect
-    sees whether it succeeded.
-    """
-    if dialect not in _fenced:
-        _fenced.add(dialect)  # two fences, should two threads come here, are as good as one
-        dialect.do_commit = _fenced_commit(dialect.do_commit)
-
-
-def _fenced_commit(commit: Callable[[Any], None]) -> Callable[[Any], None]:
-    def do_commit(dbapi_connection: Any) -> None:
-        info = getattr(dbapi_connection, "info", None)
-        changes: Changes | None = info.pop(_CHANGES, None) if info else None
-        fences = _raise_marks(changes) if changes is not None else []
-        try:
-            commit(dbapi_connection)
-        except BaseException:
-            for fence in fences:
-                fence.lost()  # the answer failed, the COMMIT perhaps not
-            raise
-        for fence in fences:
-            fence.changed()
-
-    return do_commit
-
-
-def _raise_marks(changes: Changes) -> list[Fence]:
-    fences: list[Fence] = []
-    try:
-        for generations, slots in _told(changes):
-            fences.append(generations.changing(slots))
-    except BaseException:
-        for fence in fences:
-            fence.unchanged()  # COMMIT was not sent
-        raise
-    return fences

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 _HOLDER = "wsgi_usercache.holders"
+_CURSORS = "wsgi_usercache.cursors"
 
 # Of each connection checked out in this context, by the proxy that stands for it: its info.
 # A plain dict that both ends share, for a connection may be given back by another thread.
@@ -44,6 +46,55 @@ def given_back(_dbapi: Any, record: Any) -> None:
     # One connection shared by several at once, as in a StaticPool, is announced but once.
     for key, held in record.record_info.pop(_HOLDER, {}).items():
         held.pop(key, None)
+
+
+def commits_at_once(connection: Connection) -> bool:
+    """Whether a statement sent now is committed as it ends: AUTOCOMMIT, and no BEGIN was sent."""
+    chosen = connection.get_execution_options().get("isolation_level")
+    held: Any = connection.connection
+    try:
+        is_autocommit = (
+            connection.dialect.detect_autocommit_setting(held.dbapi_connection)
+            if chosen is None
+            else chosen == "AUTOCOMMIT"
+        )
+    except NotImplementedError:  # the dialect can not tell
+        return False
+    return is_autocommit and not _has_begun(held.driver_connection)
+
+
+def reads_uncommitted(connection: Connection) -> bool:
+    """Whether it was asked to show what others have not committed, and may roll back."""
+    options, default = connection.get_execution_options(), connection.default_isolation_level
+    return bool(options.get("isolation_level", default) == "READ UNCOMMITTED")
+
+
+def sees_what_is_committed(connection: Connection) -> bool:
+    """Whether each statement sent now sees what is committed when it is sent, and nothing else,
+    though the transaction is older. Asks the database, unless that is SQLite."""
+    if connection.dialect.name == "sqlite":
+        # Without BEGIN a statement stands alone, unless another one is not read to its end: in
+        # WAL mode that keeps its snapshot for all.
+        cursors = connection.info.get(_CURSORS, ())
+        return not _has_begun(connection.connection.driver_connection) and not len(cursors)
+    try:
+        return connection.get_isolation_level() in ("READ COMMITTED", "AUTOCOMMIT")
+    except DBAPIError:  # not allowed to ask, or the transaction has failed
+        return False
+
+
+def reading(
+    connection: Connection, cursor: Any, _statement: str, _values: Any, _ctx: Any, _many: bool
+) -> None:
+    """Note, for SQLite, a cursor that lives as long as somebody may read on."""
+    if connection.dialect.name == "sqlite":
+        connection.info.setdefault(_CURSORS, WeakSet()).add(cursor)
+
+
+def _has_begun(driver: Any) -> bool:
+    """Whether BEGIN was sent, as drivers for SQLite and PostgreSQL tell."""
+    status = getattr(getattr(driver, "info", None), "transaction_status", 0)
+    return bool(status or getattr(driver, "in_transaction", False))
 
 
 def root_of(session: Session) -> SessionTransaction | None:

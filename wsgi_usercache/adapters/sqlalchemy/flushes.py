@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -11,10 +12,13 @@ from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin
 
-from .changes import any_row, both, record, unattributed
+from wsgi_usercache.generations import Fence
+
+from . import fences
+from .changes import Changes, any_row, both, forget, publish, record, unattributed
 from .login_ids import login_names
 from .mapped import is_user, is_user_class
-from .statements import bare, tables_of
+from .statements import Verdict, bare, tables_of
 
 
 class Flush:
@@ -26,6 +30,8 @@ class Flush:
         self._accounted: set[str] = set()  # tables whose rows said what they move
         self._written: dict[Connection, set[str]] = {}
         self._post_updated: set[str] = set()
+        self._committed: set[Connection] = set()  # on which each statement commits as it ends
+        self._fences: list[Fence] = []
 
     def survey(self, session: Session) -> None:
         """Find out who is on either side of the association rows about to be written."""
@@ -44,14 +50,26 @@ class Flush:
                     members = (*history.added, *history.deleted)
                     names |= _associated(instance, relation, members, id(instance) in deleted)
 
-    def wrote(self, connection: Connection, tables: frozenset[str], context: Any) -> None:
+    def wrote(
+        self, connection: Connection, verdict: Verdict, context: Any, *, at_once: bool
+    ) -> None:
         """Note a statement of this flush, and what it moves if no row is going to say so."""
+        for table in verdict.reached:
+            self._moves(connection, table)
         # The ORM's own row statements bring their mapper's cache of compiled statements along.
         if context is not None and "compiled_cache" in context.execution_options:
-            self._written.setdefault(connection, set()).update(tables)
-            return
-        for table in tables:
-            record(connection, self._associations.get(table) or both([table]))
+            self._written.setdefault(connection, set()).update(verdict.tables)
+        else:
+            for table in verdict.tables:
+                self._moves(connection, table)
+        if at_once:
+            # Whose rows they are is told after the statement: until then everybody's are fenced.
+            self._committed.add(connection)
+            everybody = Changes(both(verdict.tables | verdict.reached))
+            fences.around_next(connection, everybody, self._fences.extend)
+
+    def _moves(self, connection: Connection, table: str) -> None:
+        record(connection, self._associations.get(table) or both([table]))
 
     def account(self, tables: set[str]) -> None:
         """Rows of these *tables* said what they move."""
@@ -63,6 +81,19 @@ class Flush:
             silent = (tables - self._accounted) | (tables & self._post_updated)
             if silent:
                 record(connection, both(silent))
+        for connection in self._committed:
+            publish(connection.info)
+            forget(connection.info)
+        self._end_fences(lambda fence: fence.unchanged())
+
+    def fail(self) -> None:
+        """Not all was sent. What is committed already counts as written by nobody knows whom."""
+        self._end_fences(lambda fence: fence.changed())
+
+    def _end_fences(self, end: Callable[[Fence], None]) -> None:
+        for fence in self._fences:
+            end(fence)
+        self._fences.clear()
 
 
 _prepared: WeakKeyDictionary[Session, Flush] = WeakKeyDictionary()
@@ -102,6 +133,7 @@ def ended(_session: Session, transaction: SessionTransaction) -> None:
     """The flush is over, by failure if `finished` did not come first."""
     flush = _begun.pop(transaction, None)
     if flush is not None and _active.get() is flush:
+        flush.fail()
         _active.set(flush.outer)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from sqlalchemy import inspect
@@ -37,10 +38,12 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One row. *values* are immutable and shared, *copied* is copied for each request, *links*
-    are relationships. Nobody changes the mappings."""
+    """One row, and the *path* of relationships that led from the user to it. *values* are
+    immutable and shared, *copied* is copied for each request, *links* are relationships. Nobody
+    changes the mappings."""
 
     mapped: type
+    path: str
     key: tuple[Any, ...]
     columns: tuple[str, ...]  # of the class when it was frozen
     values: Mapping[str, Any]
@@ -147,7 +150,7 @@ class _Freezing:
                 copied[name] = _copy(value)
             elif not _is_remade(name, type(row), shape):
                 raise Unstorable("attributes")
-        return Node(type(row), state.key, shape.columns, values, copied, links)
+        return Node(type(row), intern(path), state.key, shape.columns, values, copied, links)
 
     def _check(self, row: Any, state: Any) -> None:
         if state.key is None or state.deleted or state.was_deleted:

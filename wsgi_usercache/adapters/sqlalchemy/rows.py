@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
-from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError, StaleDataError
 
+from wsgi_usercache.generations import Generations
 from wsgi_usercache.storable import Unstorable
 
-from . import changes, connections, frozen, thawing
+from . import cascades, changes, connections, frozen, thawing
+from .held import HeldRows
 from .loading import Run, recorded
 from .login_ids import login_names
 from .mapped import (
@@ -39,6 +40,7 @@ class Rows:
     def __init__(
         self,
         app: Flask,
+        generations: Generations,
         *,
         session: scoped_session[Any] | Callable[[], Session] | None = None,
         user_class: type | None = None,
@@ -47,6 +49,7 @@ class Rows:
         exclude: Iterable[str] = (),
     ) -> None:
         self._extensions = app.extensions
+        self._generations = generations
         self._session_option = session
         self._user_classes: tuple[type, ...] = () if user_class is None else (user_class,)
         self._load = tuple(load)
@@ -55,7 +58,7 @@ class Rows:
             for steps in (path.split(".") for path in self._load)
             for end in range(len(steps))
         )
-        self.lazy_loads: Counter[str] = Counter()  # what thawed rows had to load after all
+        self._lazy_loads = thawing.LazyLoads()
         self.volatile = AttributeNames(volatile)
         self._exclude = AttributeNames(exclude)
         self._is_checked = False
@@ -64,6 +67,11 @@ class Rows:
         self._known: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         if user_class is not None:
             name_user_class(user_class)
+
+    @property
+    def lazy_loads(self) -> Mapping[str, int]:
+        """How often users from the cache have loaded each relationship."""
+        return self._lazy_loads.counts
 
     def check(self) -> str | None:
         """What is wrong with the options, as only the mapped classes can tell; None if nothing,
@@ -92,6 +100,7 @@ class Rows:
         if tables_seen != self._tables_seen:
             for metadata in metadatas:
                 known_tables.learn(map(bare, metadata.tables.values()))
+                cascades.learn(metadata)
             self._tables_seen = tables_seen
         tables, names = self._known
         if tables is not known_tables.names:
@@ -102,7 +111,7 @@ class Rows:
 
     def run(self) -> AbstractContextManager[Run]:
         """A recorded run, as long as the block lasts."""
-        return recorded(self.known(), self._session(create=False))
+        return recorded(self.known(), HeldRows(self._session(create=False), self._generations))
 
     def owns(self, user: object) -> bool:
         """Whether *user* is a row."""
@@ -142,7 +151,11 @@ class Rows:
     def thaw(self, data: frozen.FrozenUser) -> Any:
         """A user of this request's own. Raises `Unstorable` if this request can not have it."""
         session = self._session(create=True) if data.is_attached else None
-        return thawing.thaw(data, session, self.lazy_loads)
+        return thawing.thaw(data, session, self._lazy_loads)
+
+    def are_outdated(self, error: BaseException) -> bool:
+        """Whether *error* says that a row is not what a session took it for, or is gone."""
+        return isinstance(error, (StaleDataError, ObjectDeletedError))
 
     def holds_connection(self) -> bool:
         """Whether this context has taken a connection and not given it back."""

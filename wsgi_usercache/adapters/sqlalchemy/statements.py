@@ -12,6 +12,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TextualSelect
 
+from . import cascades
+
 LONGEST = 10_000  # characters of a statement worth remembering a verdict for
 MOST = 1_024  # such statements
 EVERYTHING = "*"  # stands for the tables of a statement that may write anywhere
@@ -26,9 +28,10 @@ _TARGET = re.compile(
 _SELECTS = frozenset({"SELECT", "VALUES"})
 _HARMLESS = re.compile(
     "PRAGMA|EXPLAIN|SHOW|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|START|SET|DESC|DESCRIBE|USE|FETCH"
-    "|DECLARE|CLOSE|LISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|RESET|COMMIT"
+    "|DECLARE|CLOSE|LISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|RESET|COMMIT|END"
 )
-_OPAQUE = frozenset({"CALL", "DO", "EXEC", "EXECUTE"})
+_OPAQUE = re.compile(r"(?:CALL|DO|EXEC|EXECUTE|COMMIT\s+PREPARED)\b", re.IGNORECASE)
+_COMMITS = re.compile(r"\b(?:COMMIT|END)\b", re.IGNORECASE)
 _SELECT = re.compile(r"\bSELECT\b", re.IGNORECASE)
 _DML = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE|TRUNCATE)\b", re.IGNORECASE)
 _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+|KEY\s+)?(?:UPDATE|SHARE)\b", re.IGNORECASE)
@@ -37,14 +40,17 @@ _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+|KEY\s+)?(?:UPDATE|SHARE)\b", re.IGN
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is known of one statement: *selects* says it does nothing but read, *nested* that it
-    has more than one SELECT, *textual* that its tables are known from its text alone; *tables*
-    are bare lower-case names."""
+    has more than one SELECT, *textual* that its tables are known from its text alone, *commits*
+    that it ends the transaction by itself. *tables* are bare lower-case names, *reached* those the
+    database changes along with them."""
 
-    selects: bool
-    writes: bool
-    nested: bool
-    textual: bool
-    tables: frozenset[str]
+    selects: bool = False
+    writes: bool = False
+    nested: bool = False
+    textual: bool = False
+    commits: bool = False
+    tables: frozenset[str] = frozenset()
+    reached: frozenset[str] = frozenset()
 
 
 class TableNames:
@@ -80,7 +86,9 @@ class TableNames:
 
 
 known_tables = TableNames()
-_verdicts: dict[tuple[str, int, bool], Verdict] = {}  # emptied when full: reading needs no lock
+_verdicts: dict[
+    tuple[str, int, int, bool], Verdict
+] = {}  # emptied when full: reading needs no lock
 
 
 def bare(table: Any) -> str:
@@ -94,8 +102,8 @@ def tables_of(mapper: Any) -> Iterator[str]:
 
 
 def only_selects(statement: str) -> bool:
-    """Whether *statement* plainly is a SELECT, seen without reading it."""
-    return statement[:6].upper() == "SELECT"
+    """Whether *statement* plainly is one SELECT, seen without reading it."""
+    return statement[:6].upper() == "SELECT" and ";" not in statement
 
 
 def verdict_of(statement: str, context: Any) -> Verdict:
@@ -106,12 +114,13 @@ def verdict_of(statement: str, context: Any) -> Verdict:
     if exact is not None:
         return exact
     textual = clause is None or isinstance(_unwrapped(clause), (TextClause, TextualSelect))
-    key = (statement, len(known_tables.names), textual)
+    key = (statement, len(known_tables.names), cascades.known(), textual)
     verdict = _verdicts.get(key)
     if verdict is None:
         if clause is not None:
-            clauses = visitors.iterate(clause)
-            known_tables.learn(bare(part) for part in clauses if isinstance(part, Table))
+            for part in visitors.iterate(clause):
+                if isinstance(part, Table):
+                    _learn(part)
         verdict = _read(statement, textual)
         if len(statement) <= LONGEST:
             if len(_verdicts) >= MOST:
@@ -134,8 +143,14 @@ def _written_exactly(statement: str, clause: Any) -> Verdict | None:
     head, _, _ = statement.partition(" SET ")
     if statement[:6].upper() == "UPDATE" and ("," in head or " JOIN " in head):
         return None  # MySQL's UPDATE of several tables
+    _learn(clause.table)
     tables = frozenset({bare(clause.table)})
-    return Verdict(selects=False, writes=True, nested=False, textual=False, tables=tables)
+    return Verdict(writes=True, tables=tables, reached=cascades.reached(tables, statement))
+
+
+def _learn(table: Table) -> None:
+    known_tables.learn([bare(table)])
+    cascades.learn(table.metadata)
 
 
 def _read(statement: str, textual: bool) -> Verdict:
@@ -143,15 +158,22 @@ def _read(statement: str, textual: bool) -> Verdict:
     first = _WORD.match(text)
     verb = first.group().upper() if first is not None else ""
     tables = known_tables.within(text)
-    if verb in _SELECTS or (verb == "WITH" and not _DML.search(_LOCKS.sub(" ", text))):
-        nested = len(_SELECT.findall(text)) > 1
-        return Verdict(not _LOCKS.search(text), False, nested, textual, tables)
-    if _HARMLESS.fullmatch(verb):
-        return Verdict(False, False, False, textual, tables)
-    tables |= {_last_part(target) for target in _TARGET.findall(text)}
-    if verb in _OPAQUE and not tables:
+    # Of several statements the first says nothing about the others.
+    are_several = ";" in text.rstrip("; \t\r\n")
+    may_write = are_several or verb in ("WITH", "EXPLAIN")
+    writes = may_write and bool(_DML.search(_LOCKS.sub(" ", text)))
+    if not writes and (verb in _SELECTS or verb == "WITH"):
+        nested = are_several or len(_SELECT.findall(text)) > 1
+        return Verdict(not _LOCKS.search(text), nested=nested, textual=textual, tables=tables)
+    is_opaque = bool(_OPAQUE.match(text)) and not tables
+    commits = bool(_COMMITS.search(text) if are_several else _COMMITS.match(text))
+    if not writes and not is_opaque and _HARMLESS.fullmatch(verb):
+        return Verdict(textual=textual, commits=commits, tables=tables)
+    if is_opaque or not known_tables.names:
         tables = frozenset({EVERYTHING})
-    return Verdict(False, True, False, textual, tables)
+    tables |= {_last_part(target) for target in _TARGET.findall(text)}
+    reached = cascades.reached(tables, text)
+    return Verdict(writes=True, textual=textual, commits=commits, tables=tables, reached=reached)
 
 
 def _last_part(target: str) -> str:

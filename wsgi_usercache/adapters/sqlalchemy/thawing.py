@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from copy import deepcopy
 from typing import Any
@@ -21,8 +22,32 @@ from sqlalchemy.orm.attributes import set_committed_value
 from wsgi_usercache.storable import Unstorable
 
 from .frozen import FrozenUser, Link, Node, shape_of
+from .held import fills
 
-_lazy_loads: WeakKeyDictionary[InstanceState[Any], Counter[str]] = WeakKeyDictionary()
+log = logging.getLogger("wsgi_usercache")
+
+MANY = 100  # lazy loads of one relationship, before the log says how to do without
+
+_thawed: WeakKeyDictionary[InstanceState[Any], tuple[LazyLoads, str]] = WeakKeyDictionary()
+
+
+class LazyLoads:
+    """What users from the cache had to load after all, as `User.roles`, and how often."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._said: set[str] = set()
+
+    def count(self, relation: Any, source: object, path: str) -> None:
+        """One more, of *relation*, by a row that *path* leads to."""
+        name = f"{type(source).__name__}.{relation.key}"
+        self.counts[name] += 1
+        if self.counts[name] >= MANY and name not in self._said:
+            self._said.add(name)
+            log.warning(
+                "users from the cache have loaded %s %d times: %r in USERCACHE_LOAD has it kept"
+                " with them", name, MANY, f"{path}.{relation.key}".lstrip("."),
+            )  # fmt: skip
 
 
 def lazily_loading(state: ORMExecuteState) -> None:
@@ -30,12 +55,12 @@ def lazily_loading(state: ORMExecuteState) -> None:
     if not state.is_select or not state.is_relationship_load:
         return
     source = state.lazy_loaded_from
-    if source is not None and source in _lazy_loads and state.loader_strategy_path is not None:
-        relation: Any = state.loader_strategy_path.path[-1]
-        _lazy_loads[source][f"{type(source.obj()).__name__}.{relation.key}"] += 1
+    if source is not None and source in _thawed and state.loader_strategy_path is not None:
+        lazy_loads, path = _thawed[source]
+        lazy_loads.count(state.loader_strategy_path.path[-1], source.obj(), path)
 
 
-def thaw(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]) -> Any:
+def thaw(frozen: FrozenUser, session: Session | None, lazy_loads: LazyLoads) -> Any:
     """A user like the one that was frozen, nobody else's, attached to *session* if that one was.
 
     Rows the session already holds are used as they are; what the others load one day is counted
@@ -51,6 +76,7 @@ def thaw(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]) 
     held = session.identity_map.get(frozen.nodes[0].key)
     if held is not None:
         return _living(held, session)
+    fills(session)
     was_open = session.in_transaction()
     rows = _graph(frozen, session, lazy_loads)
     with session.no_autoflush:
@@ -67,7 +93,7 @@ def _living(row: Any, session: Session) -> Any:
     return row
 
 
-def _graph(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]) -> list[Any]:
+def _graph(frozen: FrozenUser, session: Session | None, lazy_loads: LazyLoads) -> list[Any]:
     rows: list[Any] = []
     made: list[tuple[Any, Node]] = []
     for node in frozen.nodes:
@@ -83,9 +109,9 @@ def _graph(frozen: FrozenUser, session: Session | None, lazy_loads: Counter[str]
                 for key, link in node.links.items():
                     if isinstance(link, tuple) is are_many:
                         set_committed_value(row, key, _linked(link, rows))
-        for row, _ in made:
+        for row, node in made:
             state = inspect(row)
-            _lazy_loads[state] = lazy_loads
+            _thawed[state] = lazy_loads, node.path
             state.manager.dispatch.load(state, None)  # composites, Mutable types, reconstructors
     except Exception as error:  # whatever the application's load listeners raise
         raise Unstorable("load event") from error

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from . import changes, connections, flushes
-from .statements import only_selects, verdict_of
+from . import changes, connections, fences, flushes
+from .changes import Changes
+from .statements import Verdict, only_selects, verdict_of
 
 
 def executing(
@@ -23,17 +24,35 @@ def executing(
         return
     changes.look_up_tables()
     verdict = verdict_of(statement, context)
-    if not verdict.writes:
-        return
+    if verdict.writes:
+        _writing(connection, verdict, context)
+    elif verdict.commits:
+        _committing(connection)
+
+
+def _writing(connection: Connection, verdict: Verdict, context: Any) -> None:
     _publish_committed(connection)
+    fences.around_commits(connection.dialect)
+    at_once = connections.commits_at_once(connection)
     flush = flushes.active()
     if flush is not None:
-        flush.wrote(connection, verdict.tables, context)
-    else:
-        changes.record(connection, changes.both(verdict.tables))
+        flush.wrote(connection, verdict, context, at_once=at_once)
+        return
+    changes.record(connection, changes.both(verdict.tables | verdict.reached))
+    if at_once:
+        fences.around_next(connection, changes.taken(connection.info) or Changes())
+    elif verdict.commits:
+        _committing(connection)
 
 
-def rolled_back(connection: Connection) -> None:
+def _committing(connection: Connection) -> None:
+    """A statement commits by its text. What is noted stays noted: it may go on with another."""
+    noted = changes.noted(connection.info)
+    if noted is not None:
+        fences.around_next(connection, noted)
+
+
+def rolled_back(connection: Connection, *_two_phase: object) -> None:
     """Nothing was changed after all."""
     if not connection.invalidated:  # else its info is gone with it, and asking would reconnect
         _publish_committed(connection)
