@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from werkzeug.datastructures import Headers, MultiDict
 
 # Flask-Login keeps the request's user here, Flask-Principal the identity, Flask-SQLAlchemy its log
-# of statements: none of them makes an answer differ.
-_NO_DIFFERENCE = frozenset({"g._login_user", "g.identity", "g._sqlalchemy_queries"})
+# of statements, Flask-SQLAlchemy-Lite its sessions: none of them makes an answer differ.
+_NO_DIFFERENCE = frozenset(
+    {"g._login_user", "g.identity", "g._sqlalchemy_queries", "g._sqlalchemy_sessions"}
+)
 
 
 class Observable(Protocol):

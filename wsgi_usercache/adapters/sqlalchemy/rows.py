@@ -213,17 +213,17 @@ class Rows:
         return [*binds.values(), *(user.registry.metadata for user in users)]
 
     def _session(self, *, create: bool) -> Session | None:
-        """The session to thaw into: that of the option, else Flask-SQLAlchemy's."""
-        source: Any = self._session_option
-        if source is None:
-            source = getattr(self._extensions.get("sqlalchemy"), "session", None)
-        if isinstance(source, scoped_session):
-            try:
+        """The session to thaw into: that of the option, else Flask-SQLAlchemy's or -Lite's."""
+        try:
+            source: Any = self._session_option
+            if source is None:
+                source = getattr(self._extensions.get("sqlalchemy"), "session", None)
+            if isinstance(source, scoped_session):
                 source = source() if create or source.registry.has() else None
-            except RuntimeError:  # Flask-SQLAlchemy's scope is an app context, and there is none
-                return None
-        elif not isinstance(source, Session) and callable(source):
-            source = source()
+            elif not isinstance(source, Session) and callable(source):
+                source = source()
+        except RuntimeError:  # its scope is an app context, and there is none
+            return None
         return source if isinstance(source, Session) else None
 
 
