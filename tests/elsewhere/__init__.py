@@ -1,0 +1,1 @@
+"""An application that one process serves while others change its users and serve nobody."""
