@@ -30,6 +30,7 @@ _SETTINGS = {
     "fsync": "off",  # tests do not pull the plug
     "shared_buffers": "16MB",
     "max_connections": "50",
+    "max_prepared_transactions": "10",
 }
 
 

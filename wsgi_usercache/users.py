@@ -9,7 +9,7 @@ from typing import Any
 
 from . import plain
 from .answers import Answer, Frozen, Rows, Run
-from .generations import slot_of
+from .generations import EVERYBODY
 from .identities import IdentityCache, Loaded
 from .lanes import USER_ID, Lane
 from .needs import HandlersRun
@@ -229,7 +229,9 @@ class Users:
         if not pending:
             return False
         entry = self.identities.find(key)
-        return entry is not None and not entry.numbers.keys().isdisjoint(map(slot_of, pending))
+        return entry is not None and (
+            EVERYBODY in pending or not entry.numbers.keys().isdisjoint(pending)
+        )
 
     def _variant(self, state: RequestState) -> tuple[str, frozenset[str]] | None:
         if self._vary is None:

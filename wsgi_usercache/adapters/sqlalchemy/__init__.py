@@ -12,7 +12,7 @@ from sqlalchemy.pool import Pool
 
 from wsgi_usercache.generations import Generations
 
-from . import changes, connections, flushes, held, loading, thawing, watching
+from . import changes, connections, fences, flushes, held, loading, thawing, watching
 from .rows import Rows
 
 __all__ = ["Rows", "install", "listen"]
@@ -24,6 +24,7 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
     (Pool, "checkin", connections.given_back),
     (Pool, "checkin", watching.given_back),
     (Pool, "detach", connections.given_back),
+    (Engine, "engine_connect", fences.connected),
     (Engine, "begin", loading.began),
     (Engine, "begin_twophase", loading.began),
     (Engine, "before_cursor_execute", loading.executing),

@@ -109,6 +109,11 @@ def reached(tables: Iterable[str], statement: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def reached_at_most(tables: Iterable[str]) -> frozenset[str]:
+    """The tables that may change along with *tables*, whatever is done to their rows."""
+    return reached(tables, "UPDATE SELECT DELETE")
+
+
 def _changes(statement: str) -> Iterator[_Change]:
     """What *statement* does to the rows of its tables, as far as foreign keys pass it on."""
     if _TRUNCATES.search(statement):

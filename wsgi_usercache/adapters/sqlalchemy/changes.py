@@ -127,8 +127,13 @@ def publish(info: dict[Any, Any]) -> None:
     """New numbers for what was written there, which stays noted for the COMMIT to come."""
     changes = noted(info)
     if changes is not None:
-        for generations, slots in told(changes):
-            generations.bump(slots)
+        tell(changes)
+
+
+def tell(changes: Changes) -> None:
+    """New numbers for *changes*, which everybody can see by now."""
+    for generations, slots in told(changes):
+        generations.bump(slots)
 
 
 def bump(slots: Iterable[int]) -> None:
@@ -148,7 +153,7 @@ def told(changes: Changes) -> list[tuple[Generations, tuple[int, ...]]]:
     for generations, opinions in _everybody().items():
         names = changes.that_count(opinions)
         if names:
-            found.append((generations, _slots(names)))
+            found.append((generations, slots_of(names)))
     return found
 
 
@@ -161,6 +166,7 @@ def _everybody() -> dict[Generations, list[Opinion]]:
     return told
 
 
-def _slots(names: set[str]) -> tuple[int, ...]:
+def slots_of(names: Iterable[str]) -> tuple[int, ...]:
+    """Where the numbers of *names* stand."""
     slots = {EVERYBODY if name.endswith(f":{EVERYTHING}") else slot_of(name) for name in names}
     return tuple(sorted(slots))

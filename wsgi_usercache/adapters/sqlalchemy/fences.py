@@ -17,6 +17,7 @@ from wsgi_usercache.generations import Fence
 
 from . import changes
 from .changes import Changes
+from .statements import EVERYTHING
 
 _NEXT = "wsgi_usercache.next"  # what the next statement commits, in its connection's info
 
@@ -37,12 +38,19 @@ class _Next:
     then: Callable[[list[Fence]], None]
 
 
+def connected(connection: Connection) -> None:
+    """Put the fence around every COMMIT of this connection's dialect, if it is a new one."""
+    around_commits(connection.dialect)
+
+
 def around_commits(dialect: Any) -> None:
     """Put the fence around every COMMIT of *dialect*."""
     if dialect not in _fenced:
         _fenced.add(dialect)  # two fences, should two threads come here, are as good as one
         dialect.do_commit = _fenced_commit(dialect, dialect.do_commit)
-        dialect.do_commit_twophase = _fenced_commit(dialect, dialect.do_commit_twophase)
+        dialect.do_commit_twophase = _fenced_commit(
+            dialect, _of_anybody(dialect.do_commit_twophase)
+        )
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
             setattr(dialect, name, _fenced_statement(dialect, getattr(dialect, name)))
 
@@ -68,6 +76,19 @@ def _fenced_commit(dialect: Any, commit: Callable[..., None]) -> Callable[..., N
             _failed(fences, has_answered=_has_answered(dialect, error, connection, None))
             raise
         changed(fences)
+
+    return do_commit
+
+
+def _of_anybody(commit: Callable[..., None]) -> Callable[..., None]:
+    """A *commit* that, if it recovers what some process has prepared, is told to everybody."""
+
+    def do_commit(
+        connection: Any, xid: object, is_prepared: bool = True, recover: bool = False
+    ) -> None:
+        commit(connection, xid, is_prepared=is_prepared, recover=recover)
+        if recover:
+            changes.tell(Changes(changes.both([EVERYTHING])))
 
     return do_commit
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import inspect
-from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import InstanceState, Mapper, Session, object_session, scoped_session
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError, StaleDataError
 
 from wsgi_usercache.generations import Generations
@@ -123,10 +124,12 @@ class Rows:
 
     def loads(self, user: Any) -> None:
         """Load what the `load` option names and *user* can still load."""
-        for path in self._load:
-            rows = [user]
-            for step in path.split("."):
-                rows = [member for row in rows for member in _loaded(row, step)]
+        session = object_session(user)
+        with nullcontext() if session is None else session.no_autoflush:
+            for path in self._load:
+                rows = [user]
+                for step in path.split("."):
+                    rows = [member for row in rows for member in _loaded(row, step)]
 
     def freeze(
         self, user: Any, run: Run, known_frozen: frozen.FrozenUser | None
@@ -161,16 +164,16 @@ class Rows:
         """Whether this context has taken a connection and not given it back."""
         return bool(connections.infos())
 
-    def pending(self) -> frozenset[str]:
-        """The names of what this context has written and not committed, and of what its session
+    def pending(self) -> frozenset[int]:
+        """The slots of what this context has written and not committed, and of what its session
         would write before the next query."""
-        names = changes.pending(self)
+        names = set(changes.pending(self))
         session = self._session(create=False)
-        if session is None or not session.autoflush:
-            return names
-        waiting = (*session.new, *session.dirty, *session.deleted)
-        tables = {table for row in waiting for table in tables_of(inspect(row).mapper)}
-        return names | changes.both(tables)
+        if session is not None and session.autoflush:
+            waiting = (*session.new, *session.dirty, *session.deleted)
+            tables = {table for row in waiting for table in tables_of(inspect(row).mapper)}
+            names |= changes.both(tables | cascades.reached_at_most(tables))
+        return frozenset(changes.slots_of(names))
 
     def knows(self, mapped: type) -> bool:
         """Whether this app may hold rows of *mapped*: it has tables by their names."""
@@ -233,5 +236,5 @@ def _loaded(row: Any, step: str) -> list[Any]:
         return []  # of another class of users, perhaps
     try:
         return members(relation, getattr(row, step))
-    except DetachedInstanceError:
+    except (DetachedInstanceError, InvalidRequestError):  # the latter of lazy="raise"
         return []

@@ -19,6 +19,7 @@ MOST = 1_024  # such statements
 EVERYTHING = "*"  # stands for the tables of a statement that may write anywhere
 
 _WORD = re.compile(r"[\w$]+")
+_BEFORE = " \t\r\n(;"  # what may stand before the first word
 _COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 _TARGET = re.compile(
     r"\b(?:INTO|UPDATE|FROM|JOIN|TABLE|TRUNCATE)\s+(?:ONLY\s+|IF\s+(?:NOT\s+)?EXISTS\s+)?"
@@ -145,6 +146,9 @@ def _written_exactly(statement: str, clause: Any) -> Verdict | None:
         return None  # MySQL's UPDATE of several tables
     _learn(clause.table)
     tables = frozenset({bare(clause.table)})
+    target = _TARGET.search(statement)
+    if target is None or _last_part(target.group(1)) not in tables:
+        return None  # of a class with several tables, it may be about another one
     return Verdict(writes=True, tables=tables, reached=cascades.reached(tables, statement))
 
 
@@ -154,26 +158,39 @@ def _learn(table: Table) -> None:
 
 
 def _read(statement: str, textual: bool) -> Verdict:
-    text = _COMMENT.sub(" ", statement).lstrip(" \t\r\n(;")
+    text, is_plain = _uncommented(statement)
     first = _WORD.match(text)
     verb = first.group().upper() if first is not None else ""
     tables = known_tables.within(text)
-    # Of several statements the first says nothing about the others.
+    # Of several statements the first says nothing about the others. What only looks like one, in
+    # a comment or a literal, is taken for one.
     are_several = ";" in text.rstrip("; \t\r\n")
-    may_write = are_several or verb in ("WITH", "EXPLAIN")
+    may_write = are_several or not is_plain or verb in ("WITH", "EXPLAIN")
     writes = may_write and bool(_DML.search(_LOCKS.sub(" ", text)))
     if not writes and (verb in _SELECTS or verb == "WITH"):
         nested = are_several or len(_SELECT.findall(text)) > 1
         return Verdict(not _LOCKS.search(text), nested=nested, textual=textual, tables=tables)
-    is_opaque = bool(_OPAQUE.match(text)) and not tables
+    is_opaque = bool(_OPAQUE.match(text))
     commits = bool(_COMMITS.search(text) if are_several else _COMMITS.match(text))
     if not writes and not is_opaque and _HARMLESS.fullmatch(verb):
         return Verdict(textual=textual, commits=commits, tables=tables)
     if is_opaque or not known_tables.names:
         tables = frozenset({EVERYTHING})
+    tables |= {_last_part(target) for target in _TARGET.findall(_COMMENT.sub(" ", text))}
     tables |= {_last_part(target) for target in _TARGET.findall(text)}
     reached = cascades.reached(tables, text)
     return Verdict(writes=True, textual=textual, commits=commits, tables=tables, reached=reached)
+
+
+def _uncommented(statement: str) -> tuple[str, bool]:
+    """The statement from its first word on, and whether that is certain: databases do not agree
+    whether comments nest."""
+    text = statement.lstrip(_BEFORE)
+    is_plain = True
+    while comment := _COMMENT.match(text):
+        is_plain = is_plain and "/*" not in comment.group()[2:]
+        text = text[comment.end() :].lstrip(_BEFORE)
+    return text, is_plain
 
 
 def _last_part(target: str) -> str:
