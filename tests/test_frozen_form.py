@@ -141,6 +141,7 @@ def shown(frozen: FrozenUser) -> str:
     for number, node in enumerate(frozen.nodes):
         lines += ["", f"{number}: {node.mapped.__name__} at {node.path!r}"]
         lines += [f"  key = {node.key}", f"  columns = {', '.join(sorted(node.columns))}"]
+        lines += [f"  loading = {node.loading}"] if node.loading else []
         for name in ("values", "copied", "links"):
             for key, value in sorted(getattr(node, name).items()):
                 lines.append(f"  {name}.{key}: {type(value).__name__} = {value!r}")

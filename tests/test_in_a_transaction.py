@@ -1,4 +1,4 @@
-"""Users looked up where a transaction was open before: a tenant first, sessions in the database."""
+"""Users looked up in a transaction that was open before: after a tenant, after the session."""
 
 from __future__ import annotations
 

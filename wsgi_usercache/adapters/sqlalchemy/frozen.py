@@ -37,6 +37,16 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """How the options of its query have the rest of a row loaded: `raiseload`, criteria, what was
+    put off. All as SQLAlchemy keeps it on the row; nobody changes it."""
+
+    callables: Mapping[str, Any]
+    options: tuple[Any, ...]
+    path: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One row, and the *path* of relationships that led from the user to it. *values* are
     immutable and shared, *copied* is copied for each request, *links* are relationships. Nobody
@@ -49,6 +59,7 @@ class Node:
     values: Mapping[str, Any]
     copied: Mapping[str, Any]
     links: Mapping[str, Link]
+    loading: Loading | None = None
 
     def attributes(self) -> frozenset[str]:
         """All that is kept of the row."""
@@ -150,7 +161,10 @@ class _Freezing:
                 copied[name] = _copy(value)
             elif not _is_remade(name, type(row), shape):
                 raise Unstorable("attributes")
-        return Node(type(row), intern(path), state.key, shape.columns, values, copied, links)
+        return Node(
+            type(row), intern(path), state.key, shape.columns, values, copied, links,
+            _loading(state),
+        )  # fmt: skip
 
     def _check(self, row: Any, state: Any) -> None:
         if state.key is None or state.deleted or state.was_deleted:
@@ -191,6 +205,12 @@ class _Freezing:
             links[relation.key] = tuple(self._index(row, path) for row in rows)
         elif self._home is None:
             raise Unstorable("detached")
+
+
+def _loading(state: Any) -> Loading | None:
+    if not state.callables and not state.load_options:
+        return None
+    return Loading(dict(state.callables), state.load_options, state.load_path)
 
 
 def _copy(value: Any) -> Any:

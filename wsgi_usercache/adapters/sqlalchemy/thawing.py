@@ -21,7 +21,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from wsgi_usercache.storable import Unstorable
 
-from .frozen import FrozenUser, Link, Node, shape_of
+from .frozen import FrozenUser, Link, Loading, Node, shape_of
 from .held import fills
 
 log = logging.getLogger("wsgi_usercache")
@@ -133,4 +133,13 @@ def _row(node: Node) -> Any:
     for key, value in node.copied.items():
         row.__dict__[key] = deepcopy(value)
     make_transient_to_detached(row)
+    if node.loading is not None:
+        _load_as(row, node.loading)
     return row
+
+
+def _load_as(row: Any, loading: Loading) -> None:
+    state = inspect(row)
+    state.load_options, state.load_path = loading.options, loading.path
+    state.callables = dict(loading.callables)
+    state.expired_attributes.difference_update(loading.callables)
