@@ -160,6 +160,24 @@ def read(at: At, target: str, path: str) -> Any:
 
 
 @act
+def graph(at: At, target: str) -> Any:
+    """All that is loaded of a row and of those it leads to, without loading more."""
+    waiting, found = [at.row(target)], {}
+    while waiting:
+        row = waiting.pop()
+        if row is None or shown(row) in found:
+            continue
+        mapper, known = sa.inspect(row).mapper, vars(row)
+        names = sorted(known.keys() & mapper.attrs.keys() - at.models.left_out)
+        found[shown(row)] = [(name, shown(known[name])) for name in names]
+        for name in known.keys() & mapper.relationships.keys():
+            value = known[name]
+            members = list(value.values()) if isinstance(value, dict) else value
+            waiting.extend(members if mapper.relationships[name].uselist else [value])
+    return sorted(found.items())
+
+
+@act
 def count(at: At, target: str, relation: str) -> Any:
     row = at.row(target)
     return row if row is None else len(getattr(row, relation))
