@@ -210,6 +210,15 @@ def test_a_session_kept_in_g_gets_users_as_they_are_now(make: MakeKind) -> None:
         assert [site.run(client) for _ in range(2)] == [to, to]
 
 
+def test_a_session_kept_in_g_is_no_difference_if_vary_names_it(make: MakeKind) -> None:
+    modules, options = kept_in_g()
+    site = make((modules, {**options, "vary": lambda: (modules.db.my_session(), "")[1]}))
+    client = site.warm()
+    rename(site, to="anne")
+    assert site.run(client) == "anne"
+    assert not site.spent(client)
+
+
 def test_users_are_invalidated_where_no_session_is_to_be_had(site: RowsSite) -> None:
     client = site.warm()
     site.cache.invalidate(1)
