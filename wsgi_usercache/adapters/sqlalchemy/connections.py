@@ -58,7 +58,7 @@ def commits_at_once(connection: Connection) -> bool:
             if chosen is None
             else chosen == "AUTOCOMMIT"
         )
-    except NotImplementedError:  # the dialect can not tell
+    except (NotImplementedError, AttributeError):  # the dialect can not tell
         return False
     return is_autocommit and not _has_begun(held.driver_connection)
 
