@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -52,6 +54,24 @@ def statements(table: sa.Table) -> list[Any]:
     ]  # fmt: skip
 
 
+@contextmanager
+def filled(metadata: sa.MetaData, tables: list[sa.Table]) -> Iterator[sa.Engine]:
+    """A database in which two rows of each table refer to one each of the others."""
+    engine = sa.create_engine("sqlite://")
+    sa.event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys=1"))
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys=1")
+            for number in (1, 2):
+                for table in tables:
+                    keys = {c.name: number for c in table.c if c.name.startswith("ref")}
+                    connection.execute(sa.insert(table).values(id=number, note=number, **keys))
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def contents(connection: sa.Connection, tables: list[sa.Table]) -> dict[str, Any]:
     return {t.name.lower(): sorted(map(str, connection.execute(sa.select(t)))) for t in tables}
 
@@ -68,31 +88,22 @@ def test_no_table_changes_that_was_not_foreseen(
     references: References, target: int, data: st.DataObject | None
 ) -> None:
     metadata, tables = schema(references)
-    engine = sa.create_engine("sqlite://")
-    sa.event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys=1"))
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys=1")
-        for number in (1, 2):
-            for table in tables:
-                keys = {c.name: number for c in table.c if c.name.startswith("ref")}
-                connection.execute(sa.insert(table).values(id=number, note=number, **keys))
-    cascades.learn(metadata)
     choices = statements(tables[target])
     chosen = choices if data is None else [data.draw(st.sampled_from(choices))]
-    for statement in chosen:
-        written = tables[target].name.lower()
-        foreseen = cascades.reached([written], str(statement.compile(engine))) | {written}
-        with engine.connect() as connection:
-            before = contents(connection, tables)
-            try:
-                connection.execute(statement)
-            except sa.exc.IntegrityError:
-                continue
-            after = contents(connection, tables)
-        changed = {name for name in before if before[name] != after[name]}
-        assert changed <= foreseen
-    engine.dispose()
+    cascades.learn(metadata)
+    with filled(metadata, tables) as engine:
+        for statement in chosen:
+            written = tables[target].name.lower()
+            foreseen = cascades.reached([written], str(statement.compile(engine))) | {written}
+            with engine.connect() as connection:
+                before = contents(connection, tables)
+                try:
+                    connection.execute(statement)
+                except sa.exc.IntegrityError:
+                    continue
+                after = contents(connection, tables)
+            changed = {name for name in before if before[name] != after[name]}
+            assert changed <= foreseen
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from every_write_acts import BOTH, POSTGRES, At, acting, own_session, put
+from every_write_acts import BOTH, POSTGRES, SQLITE, At, acting, own_session, put
 from every_write_endings import AUTOCOMMIT, rename
 from every_write_holding import COMMIT, COMMIT_PREPARED, Gate, When, holding_engine
 from every_write_site import MEMBERS, SiteOf, WriteSite
@@ -191,3 +191,23 @@ def test_a_write_that_the_database_refused_leaves_nobody_waiting(
     for member in MEMBERS:
         assert site.full.read(member).answer == site.alone.read(member).answer
         assert site.full.read(member).is_hit, "it waits for the change to be settled"
+
+
+def test_what_a_refused_commit_left_open_is_seen_when_it_is_committed_at_last(
+    site_of: SiteOf,
+) -> None:
+    """SQLite keeps the transaction, and SQLAlchemy sends no ROLLBACK after a COMMIT."""
+    site = site_of(SQLITE)
+    with acting(site) as at:
+        connection = at.connection()
+        connection.exec_driver_sql(UPDATE)
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.exec_driver_sql("INSERT INTO profile VALUES (7, 99, 'of nobody')")
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.commit()
+        connection.rollback()
+        site.small.warm()
+        connection.exec_driver_sql("DELETE FROM profile WHERE id = 7")
+        connection.commit()
+    assert site.alone.read(1).answer["user"]["name"] == "anne"
+    assert site.small.read(1).answer["user"]["name"] == "anne"
