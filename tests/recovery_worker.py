@@ -75,14 +75,18 @@ class Site:
 
     def hold_commits(self, hold: Callable[[], None]) -> None:
         """Have *hold* called when a COMMIT is about to be sent, inside the fence."""
-        # Before anything is written: what is wrapped around a dialect later is around this.
-        commit = self.engine.dialect.do_commit
 
-        def do_commit(connection: Any) -> None:
-            hold()
-            commit(connection)
+        def connected(driver: Any, _record: Any) -> None:
+            commit = driver.commit
 
-        self.engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+            def held_commit() -> None:
+                hold()
+                commit()
+
+            driver.commit = held_commit
+
+        sa.event.listen(self.engine, "connect", connected)
+        self.engine.dispose()  # who is connected already would not be held
 
     def _load(self, user_id: str) -> Any:
         self.loads += 1

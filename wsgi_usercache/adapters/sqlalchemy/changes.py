@@ -108,6 +108,11 @@ def taken(info: dict[Any, Any] | None) -> Changes | None:
     return info.pop(_CHANGES, None) if info else None
 
 
+def keep(info: dict[Any, Any], noted: Changes) -> None:
+    """What was taken is noted again."""
+    info[_CHANGES] = noted
+
+
 def forget(info: dict[Any, Any]) -> None:
     """What was written there is gone, or was published."""
     info.pop(_CHANGES, None)

@@ -73,11 +73,19 @@ def _fenced_commit(dialect: Any, commit: Callable[..., None]) -> Callable[..., N
         try:
             commit(connection, *args, **options)
         except BaseException as error:
+            if _is_open(connection):
+                changes.keep(connection.info, noted)  # it may be committed yet
             _failed(fences, has_answered=_has_answered(dialect, error, connection, None))
             raise
         changed(fences)
 
     return do_commit
+
+
+def _is_open(connection: Any) -> bool:
+    """Whether COMMIT was refused and the transaction goes on, as SQLite has it."""
+    driver = getattr(connection, "driver_connection", None)
+    return getattr(driver, "in_transaction", False) is True
 
 
 def _of_anybody(commit: Callable[..., None]) -> Callable[..., None]:
