@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sites import Clock, Site
 
 from wsgi_usercache import UserCache
@@ -14,6 +15,11 @@ from wsgi_usercache.app_cache import Clocks
 from wsgi_usercache.generations import reach
 from wsgi_usercache.generations.host import HostGenerations
 from wsgi_usercache.generations.process import ProcessGenerations
+
+# How fast the machine is just now says nothing about what is tested.
+settings.register_profile("bounded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("bounded"), max_examples=5_000)
+settings.load_profile("bounded")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wsgi_usercache.adapters.sqlalchemy import cascades
@@ -81,7 +81,6 @@ refers = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(refers, max_size=5), st.integers(0, 3), st.data())
 @example([(1, 0, "SET NULL", "CASCADE"), (2, 1, "CASCADE", None)], 0, None)
 def test_no_table_changes_that_was_not_foreseen(
