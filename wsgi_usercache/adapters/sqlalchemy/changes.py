@@ -105,7 +105,7 @@ def noted(info: dict[Any, Any]) -> Changes | None:
 
 def taken(info: dict[Any, Any] | None) -> Changes | None:
     """The same, and it is noted no longer."""
-    return info.pop(_CHANGES, None) if info else None
+    return info.pop(_CHANGES, None) if isinstance(info, dict) else None
 
 
 def keep(info: dict[Any, Any], noted: Changes) -> None:

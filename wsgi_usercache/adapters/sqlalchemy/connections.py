@@ -51,16 +51,24 @@ def given_back(_dbapi: Any, record: Any) -> None:
 def commits_at_once(connection: Connection) -> bool:
     """Whether a statement sent now is committed as it ends: AUTOCOMMIT, and no BEGIN was sent."""
     chosen = connection.get_execution_options().get("isolation_level")
+    driver = driver_of(connection.connection)
+    is_autocommit = chosen is not None or _is_autocommit(connection, driver)
+    return is_autocommit and not _has_begun(driver)
+
+
+def driver_of(held: Any) -> Any:
+    """The driver's own connection; one taken out of its pool for good is known only as DBAPI's."""
+    return held.driver_connection or held.dbapi_connection
+
+
+def _is_autocommit(connection: Connection, driver: Any) -> bool:
+    if getattr(driver, "autocommit", None) is True:  # Python's for SQLite may be told so itself
+        return True
     held: Any = connection.connection
     try:
-        is_autocommit = (
-            connection.dialect.detect_autocommit_setting(held.dbapi_connection)
-            if chosen is None
-            else chosen == "AUTOCOMMIT"
-        )
+        return connection.dialect.detect_autocommit_setting(held.dbapi_connection)
     except (NotImplementedError, AttributeError):  # the dialect can not tell
         return False
-    return is_autocommit and not _has_begun(held.driver_connection)
 
 
 def reads_uncommitted(connection: Connection) -> bool:
@@ -76,10 +84,10 @@ def sees_what_is_committed(connection: Connection) -> bool:
         # Without BEGIN a statement stands alone, unless another one is not read to its end: in
         # WAL mode that keeps its snapshot for all.
         cursors = connection.info.get(_CURSORS, ())
-        return not _has_begun(connection.connection.driver_connection) and not len(cursors)
+        return not _has_begun(driver_of(connection.connection)) and not len(cursors)
     try:
         return connection.get_isolation_level() in ("READ COMMITTED", "AUTOCOMMIT")
-    except DBAPIError:  # not allowed to ask, or the transaction has failed
+    except (DBAPIError, NotImplementedError):  # may not be asked, can not tell, or has failed
         return False
 
 

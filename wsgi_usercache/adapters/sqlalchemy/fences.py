@@ -32,8 +32,9 @@ def changed(fences: Iterable[Fence]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Next:
-    """What the statement about to be sent commits, and who ends the fence if it succeeds."""
+    """What the statement of *context* commits, and who ends the fence if it succeeds."""
 
+    context: Any
     noted: Changes
     then: Callable[[list[Fence]], None]
 
@@ -56,10 +57,14 @@ def around_commits(dialect: Any) -> None:
 
 
 def around_next(
-    connection: Connection, noted: Changes, then: Callable[[list[Fence]], None] = changed
+    connection: Connection,
+    context: Any,
+    noted: Changes,
+    then: Callable[[list[Fence]], None] = changed,
 ) -> None:
-    """The statement about to be sent commits what is *noted*, and *then* ends the fence."""
-    connection.info[_NEXT] = _Next(noted, then)
+    """The statement of *context*, about to be sent, commits what is *noted*; *then* ends the
+    fence."""
+    connection.info[_NEXT] = _Next(context, noted, then)
     around_commits(connection.dialect)
 
 
@@ -73,9 +78,9 @@ def _fenced_commit(dialect: Any, commit: Callable[..., None]) -> Callable[..., N
         try:
             commit(connection, *args, **options)
         except BaseException as error:
+            _failed(fences, has_answered=_has_answered(dialect, error, connection, None))
             if _is_open(connection):
                 changes.keep(connection.info, noted)  # it may be committed yet
-            _failed(fences, has_answered=_has_answered(dialect, error, connection, None))
             raise
         changed(fences)
 
@@ -85,7 +90,10 @@ def _fenced_commit(dialect: Any, commit: Callable[..., None]) -> Callable[..., N
 def _is_open(connection: Any) -> bool:
     """Whether COMMIT was refused and the transaction goes on, as SQLite has it."""
     driver = getattr(connection, "driver_connection", None)
-    return getattr(driver, "in_transaction", False) is True
+    try:
+        return getattr(driver, "in_transaction", False) is True
+    except Exception:  # the driver's own, for a connection that is closed
+        return False
 
 
 def _of_anybody(commit: Callable[..., None]) -> Callable[..., None]:
@@ -106,6 +114,9 @@ def _fenced_statement(dialect: Any, execute: Callable[..., Any]) -> Callable[...
         context = options.get("context", args[-1] if args else None)
         connection: Any = getattr(context, "root_connection", None)
         following: _Next | None = None if connection is None else connection.info.pop(_NEXT, None)
+        if following is not None and following.context is not context:
+            changes.tell(following.noted)  # its own was never sent: a listener raised
+            following = None
         if following is None:
             return execute(cursor, statement, *args, **options)
         fences = _raised(following.noted)
@@ -115,10 +126,20 @@ def _fenced_statement(dialect: Any, execute: Callable[..., Any]) -> Callable[...
             held = connection.connection
             _failed(fences, has_answered=_has_answered(dialect, error, held, cursor))
             raise
-        following.then(fences)
+        if dialect.name == "sqlite" and cursor.description and following.then is changed:
+            _failed(fences, has_answered=False)  # it commits once its rows are read, some time
+        else:
+            following.then(fences)
         return answer
 
     return do_execute
+
+
+def executed(connection: Connection, *_: object) -> None:
+    """A statement was sent; tell what it commits if somebody's `do_execute` hook has sent it."""
+    following: _Next | None = connection.info.pop(_NEXT, None)
+    if following is not None:
+        changes.tell(following.noted)
 
 
 def _raised(noted: Changes) -> list[Fence]:

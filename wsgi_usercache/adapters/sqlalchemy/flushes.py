@@ -24,8 +24,10 @@ from .statements import Verdict, bare, tables_of
 class Flush:
     """One flush of one session, while it is on."""
 
-    def __init__(self, outer: Flush | None) -> None:
+    def __init__(self, outer: Flush | None, context: Any) -> None:
         self.outer = outer
+        self._context = context
+        self._columns: dict[Any, set[str]] = {}  # what rows change, before their UPDATE
         self._associations: dict[str, set[str]] = {}  # secondary table → names its rows move
         self._accounted: set[str] = set()  # tables whose rows said what they move
         self._written: dict[Connection, set[str]] = {}
@@ -66,10 +68,23 @@ class Flush:
             # Whose rows they are is told after the statement: until then everybody's are fenced.
             self._committed.add(connection)
             everybody = Changes(both(verdict.tables | verdict.reached))
-            fences.around_next(connection, everybody, self._fences.extend)
+            fences.around_next(connection, context, everybody, self._fences.extend)
 
     def _moves(self, connection: Connection, table: str) -> None:
         record(connection, self._associations.get(table) or both([table]))
+
+    def changes(self, state: Any) -> None:
+        """The row is about to be updated. What is set to an expression shows it now, not later."""
+        self._columns[state] = _changed_columns(state)
+
+    def changed_columns(self, state: Any) -> set[str]:
+        """The columns that the row was seen to change before its UPDATE."""
+        return self._columns.get(state, set())
+
+    def is_in(self, transaction: SessionTransaction) -> bool:
+        """Whether the flush that was prepared is what *transaction* was begun for. If not it never
+        came, and this is a bulk operation, whose rows say nothing."""
+        return getattr(self._context, "transaction", None) is transaction
 
     def account(self, tables: set[str]) -> None:
         """Rows of these *tables* said what they move."""
@@ -106,9 +121,9 @@ def active() -> Flush | None:
     return _active.get()
 
 
-def prepared(session: Session, _context: Any, _instances: Any) -> None:
+def prepared(session: Session, context: Any, _instances: Any) -> None:
     """A flush is coming, unless there turns out to be nothing to do."""
-    _prepared[session] = Flush(_active.get())
+    _prepared[session] = Flush(_active.get(), context)
 
 
 def begun(session: Session, transaction: SessionTransaction) -> None:
@@ -133,6 +148,8 @@ def ended(_session: Session, transaction: SessionTransaction) -> None:
     """The flush is over, by failure if `finished` did not come first."""
     flush = _begun.pop(transaction, None)
     if flush is not None and _active.get() is flush:
+        if not flush.is_in(transaction):
+            flush.settle()
         flush.fail()
         _active.set(flush.outer)
 
@@ -142,10 +159,20 @@ def inserted(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
     _moved(mapper, connection, target, login_names(target, old=False))
 
 
+def updating(_mapper: Mapper[Any], _connection: Connection, target: Any) -> None:
+    """A row is about to be updated."""
+    flush = _active.get()
+    if flush is not None:
+        flush.changes(inspect(target))
+
+
 def updated(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
     """A row was updated, or only looked at for it."""
     state = inspect(target)
-    columns = {attr.key for attr in mapper.column_attrs if _changed(state, attr.key)}
+    flush = _active.get()
+    columns = _changed_columns(state)
+    if flush is not None:
+        columns |= flush.changed_columns(state)
     if columns:
         columns |= _set_by_any_update(mapper)
         login = login_names(target, old=False) | login_names(target, old=True)
@@ -179,8 +206,8 @@ def _moved(
     record(connection, names, mapped=type(target), columns=columns)
 
 
-def _changed(state: Any, key: str) -> bool:
-    return bool(state.attrs[key].history.has_changes())
+def _changed_columns(state: Any) -> set[str]:
+    return {a.key for a in state.mapper.column_attrs if state.attrs[a.key].history.has_changes()}
 
 
 @lru_cache(maxsize=1_024)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from wsgi_usercache.generations import Generations, Moment, slot_of
 
-from . import changes
+from . import changes, connections
 from .changes import any_row, unattributed
 from .login_ids import login_names
 from .mapped import is_user
@@ -25,8 +25,13 @@ _filling_since: WeakKeyDictionary[Session, dict[Generations, Moment]] = WeakKeyD
 
 
 def fills(session: Session, *_begun: object) -> None:
-    """*session* is about to be given rows, perhaps its first."""
-    if not len(session.identity_map):
+    """*session* is about to be given rows, perhaps its first.
+
+    In a transaction that had a connection before, rows may be as old as that: the moment stays.
+    """
+    root = session.get_transaction()
+    taken = [] if root is None else connections.connections_of(root)
+    if not len(session.identity_map) and len(taken) <= bool(_begun):
         _filling_since[session] = changes.moments()
 
 

@@ -112,6 +112,8 @@ class Run:
 
     def _note(self, connection: Connection, statement: str, context: Any) -> None:
         verdict = verdict_of(statement, context)
+        if verdict.begins:
+            return
         options = context.execution_options
         if not verdict.selects:
             self._refuse("writes")
@@ -181,7 +183,7 @@ def executing(
         return
     run._note(connection, statement, context)
     verdict = verdict_of(statement, context)
-    if not verdict.selects or verdict.textual or not verdict.tables:
+    if not verdict.begins and (not verdict.selects or verdict.textual or not verdict.tables):
         _each(lambda run: run._spoiled.add(connection))
 
 

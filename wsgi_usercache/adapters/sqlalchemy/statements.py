@@ -32,6 +32,8 @@ _HARMLESS = re.compile(
     "|DECLARE|CLOSE|LISTEN|NOTIFY|LOCK|ANALYZE|VACUUM|RESET|COMMIT|END"
 )
 _OPAQUE = re.compile(r"(?:CALL|DO|EXEC|EXECUTE|COMMIT\s+PREPARED)\b", re.IGNORECASE)
+_RUNS = re.compile(r"\bEXECUTE\b", re.IGNORECASE)
+_BEGINS = frozenset({"BEGIN", "START", "SAVEPOINT", "RELEASE"})
 _COMMITS = re.compile(r"\b(?:COMMIT|END)\b", re.IGNORECASE)
 _SELECT = re.compile(r"\bSELECT\b", re.IGNORECASE)
 _DML = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE|TRUNCATE)\b", re.IGNORECASE)
@@ -42,7 +44,8 @@ _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+|KEY\s+)?(?:UPDATE|SHARE)\b", re.IGN
 class Verdict:
     """What is known of one statement: *selects* says it does nothing but read, *nested* that it
     has more than one SELECT, *textual* that its tables are known from its text alone, *commits*
-    that it ends the transaction by itself. *tables* are bare lower-case names, *reached* those the
+    that it ends the transaction by itself, *begins* that it does nothing but begin one or a
+    savepoint, or release that. *tables* are bare lower-case names, *reached* those the
     database changes along with them."""
 
     selects: bool = False
@@ -50,6 +53,7 @@ class Verdict:
     nested: bool = False
     textual: bool = False
     commits: bool = False
+    begins: bool = False
     tables: frozenset[str] = frozenset()
     reached: frozenset[str] = frozenset()
 
@@ -165,15 +169,16 @@ def _read(statement: str, textual: bool) -> Verdict:
     # Of several statements the first says nothing about the others. What only looks like one, in
     # a comment or a literal, is taken for one.
     are_several = ";" in text.rstrip("; \t\r\n")
-    may_write = are_several or not is_plain or verb in ("WITH", "EXPLAIN")
+    may_write = are_several or not is_plain or verb not in _SELECTS
     writes = may_write and bool(_DML.search(_LOCKS.sub(" ", text)))
     if not writes and (verb in _SELECTS or verb == "WITH"):
         nested = are_several or len(_SELECT.findall(text)) > 1
         return Verdict(not _LOCKS.search(text), nested=nested, textual=textual, tables=tables)
-    is_opaque = bool(_OPAQUE.match(text))
+    is_opaque = bool(_OPAQUE.match(text) or (verb == "EXPLAIN" and _RUNS.search(text)))
     commits = bool(_COMMITS.search(text) if are_several else _COMMITS.match(text))
     if not writes and not is_opaque and _HARMLESS.fullmatch(verb):
-        return Verdict(textual=textual, commits=commits, tables=tables)
+        begins = verb in _BEGINS and not are_several
+        return Verdict(textual=textual, commits=commits, begins=begins, tables=tables)
     if is_opaque or not known_tables.names:
         tables = frozenset({EVERYTHING})
     tables |= {_last_part(target) for target in _TARGET.findall(_COMMENT.sub(" ", text))}

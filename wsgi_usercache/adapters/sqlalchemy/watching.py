@@ -27,7 +27,7 @@ def executing(
     if verdict.writes:
         _writing(connection, verdict, context)
     elif verdict.commits:
-        _committing(connection)
+        _committing(connection, context)
 
 
 def _writing(connection: Connection, verdict: Verdict, context: Any) -> None:
@@ -40,16 +40,16 @@ def _writing(connection: Connection, verdict: Verdict, context: Any) -> None:
         return
     changes.record(connection, changes.both(verdict.tables | verdict.reached))
     if at_once:
-        fences.around_next(connection, changes.taken(connection.info) or Changes())
+        fences.around_next(connection, context, changes.taken(connection.info) or Changes())
     elif verdict.commits:
-        _committing(connection)
+        _committing(connection, context)
 
 
-def _committing(connection: Connection) -> None:
+def _committing(connection: Connection, context: Any) -> None:
     """A statement commits by its text. What is noted stays noted: it may go on with another."""
     noted = changes.noted(connection.info)
     if noted is not None:
-        fences.around_next(connection, noted)
+        fences.around_next(connection, context, noted)
 
 
 def rolled_back(connection: Connection, *_two_phase: object) -> None:
