@@ -168,9 +168,9 @@ def graph(at: At, target: str) -> Any:
         if row is None or shown(row) in found:
             continue
         mapper, known = sa.inspect(row).mapper, vars(row)
-        names = sorted(known.keys() & mapper.attrs.keys() - at.models.left_out)
+        names = sorted(known.keys() & set(mapper.attrs.keys()) - at.models.left_out)
         found[shown(row)] = [(name, shown(known[name])) for name in names]
-        for name in known.keys() & mapper.relationships.keys():
+        for name in known.keys() & set(mapper.relationships.keys()):
             value = known[name]
             members = list(value.values()) if isinstance(value, dict) else value
             waiting.extend(members if mapper.relationships[name].uselist else [value])

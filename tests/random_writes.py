@@ -134,8 +134,10 @@ def of_session(at: At, what: str) -> Any:
 def of_row(at: At, target: str, what: str, names: list[str] | None) -> Any:
     """expire, refresh, expunge."""
     row = at.row(target)
-    if row is None or (what == "expunge" and at.models.left_out):
+    if row is None:
         return "none"
+    if what == "expunge" and (at.models.left_out or at.models.features["loader"] == "slim"):
+        return "what it still had to load"
     more = () if what == "expunge" else (names,)
     return getattr(at.session, what)(row, *more)
 

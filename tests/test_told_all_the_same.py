@@ -87,6 +87,28 @@ def test_a_bulk_operation_after_a_flush_that_never_came_is_told(site: RowsSite) 
     assert site.run(client) == ANNE
 
 
+def test_a_user_put_in_the_place_of_another_takes_his_log_in_id_with_it(
+    make_odd: MakeOddSite,
+) -> None:
+    """Deleted and added under one key in one flush, SQLAlchemy sends an UPDATE and says INSERT."""
+    site = make_odd()
+    User = site.user_class(get_id=lambda user: user.name)
+    site.fill(User(name="ann"), User(name="bob"))
+
+    @site.manager.user_loader
+    def load(name: str) -> Any:
+        return site.db.session.scalars(sa.select(User).filter_by(name=name)).one_or_none()
+
+    client, other = site.warm("ann"), site.client("anne")
+    assert other.get("/").text == "nobody"
+    with site.app.app_context():
+        site.db.session.delete(site.db.session.get(User, 1))
+        site.db.session.add(User(id=1, name="anne"))
+        site.db.session.commit()
+    assert client.get("/").text == "nobody"
+    assert other.get("/").text == "anne"
+
+
 RETURNING = {
     "textual": lambda m: sa.text(f"{UPDATE} RETURNING id"),
     "of a table": lambda m: (

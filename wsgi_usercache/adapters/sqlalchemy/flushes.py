@@ -10,7 +10,13 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm import (
+    Mapper,
+    Session,
+    SessionTransaction,
+    SessionTransactionOrigin,
+    object_session,
+)
 
 from wsgi_usercache.generations import Fence
 
@@ -169,6 +175,9 @@ def updating(_mapper: Mapper[Any], _connection: Connection, target: Any) -> None
 def updated(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
     """A row was updated, or only looked at for it."""
     state = inspect(target)
+    if state.key is None:
+        _replaced(mapper, connection, target)
+        return
     flush = _active.get()
     columns = _changed_columns(state)
     if flush is not None:
@@ -177,6 +186,15 @@ def updated(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
         columns |= _set_by_any_update(mapper)
         login = login_names(target, old=False) | login_names(target, old=True)
         _moved(mapper, connection, target, login, frozenset(columns))
+
+
+def _replaced(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
+    """A new row took the key of one deleted in the same flush: an UPDATE instead of the two."""
+    login = login_names(target, old=False)
+    session = object_session(target)
+    held = session and session.identity_map.get(mapper.identity_key_from_instance(target))
+    login |= login_names(held, old=True) if held is not None else frozenset({None})
+    _moved(mapper, connection, target, login)
 
 
 def deleted(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
