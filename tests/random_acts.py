@@ -159,6 +159,12 @@ def read(at: At, target: str, path: str) -> Any:
     return row if row is None else walked(row, path.split("."))
 
 
+def left_out(at: At, row: Any) -> set[str]:
+    """The columns of *row* that are not kept: named bare for users, `Class.name` for others."""
+    prefix = f"{type(row).__name__}."
+    return {name.removeprefix(prefix) for name in at.models.left_out}
+
+
 @act
 def graph(at: At, target: str) -> Any:
     """All that is loaded of a row and of those it leads to, without loading more."""
@@ -168,7 +174,7 @@ def graph(at: At, target: str) -> Any:
         if row is None or shown(row) in found:
             continue
         mapper, known = sa.inspect(row).mapper, vars(row)
-        names = sorted(known.keys() & set(mapper.attrs.keys()) - at.models.left_out)
+        names = sorted(set(known) & set(mapper.attrs.keys()) - left_out(at, row))
         found[shown(row)] = [(name, shown(known[name])) for name in names]
         for name in known.keys() & set(mapper.relationships.keys()):
             value = known[name]

@@ -163,7 +163,7 @@ class _Freezing:
                 raise Unstorable("attributes")
         return Node(
             type(row), intern(path), state.key, shape.columns, values, copied, links,
-            _loading(state),
+            _loading(state, self._known.get(state.key)),
         )  # fmt: skip
 
     def _check(self, row: Any, state: Any) -> None:
@@ -207,10 +207,13 @@ class _Freezing:
             raise Unstorable("detached")
 
 
-def _loading(state: Any) -> Loading | None:
-    if not state.callables and not state.load_options:
+def _loading(state: Any, known: Node | None) -> Loading | None:
+    """How to load what is not kept: what somebody has loaded since, unrecorded, as before that."""
+    before = {} if known is None or known.loading is None else known.loading.callables
+    callables = {**before, **state.callables}
+    if not callables and not state.load_options:
         return None
-    return Loading(dict(state.callables), state.load_options, state.load_path)
+    return Loading(callables, state.load_options, state.load_path)
 
 
 def _copy(value: Any) -> Any:

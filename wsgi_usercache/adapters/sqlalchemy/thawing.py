@@ -134,12 +134,12 @@ def _row(node: Node) -> Any:
         row.__dict__[key] = deepcopy(value)
     make_transient_to_detached(row)
     if node.loading is not None:
-        _load_as(row, node.loading)
+        _load_as(row, node, node.loading)
     return row
 
 
-def _load_as(row: Any, loading: Loading) -> None:
-    state = inspect(row)
+def _load_as(row: Any, node: Node, loading: Loading) -> None:
+    state, kept = inspect(row), node.attributes()
     state.load_options, state.load_path = loading.options, loading.path
-    state.callables = dict(loading.callables)
-    state.expired_attributes.difference_update(loading.callables)
+    state.callables = {key: load for key, load in loading.callables.items() if key not in kept}
+    state.expired_attributes.difference_update(state.callables)
