@@ -93,6 +93,8 @@ class At:
         """The user is about to be asked for. To look one up in the database is to flush."""
         if not self.has_met and self.session.autoflush:
             self.session.flush()
+        if not self.has_met and not self.session.is_active:
+            self.session.connection()  # raises: the loader could not ask the database either
         self.has_met = True
 
     def value(self, column: str, number: int) -> Any:

@@ -17,6 +17,9 @@ from sqlalchemy.orm import (
     with_polymorphic,
 )
 
+# Loaders whose query has options: what they ask for is not asked of a row the session holds.
+WITH_OPTIONS = frozenset({"eager", "slim", "undefer", "criteria", "raising"})
+
 
 def user_of(models: Models, user_id: str) -> Any:
     """The user who logs in with *user_id*, found as the feature `loader` has it."""

@@ -16,7 +16,7 @@ from flask_login import LoginManager, current_user
 from flask_principal import Identity, Principal, RoleNeed, UserNeed, identity_loaded
 from random_acts import ACTS, At
 from random_features import Features
-from random_loaders import user_of
+from random_loaders import WITH_OPTIONS, user_of
 from random_models import Models, rows_of
 from sqlalchemy.orm.exc import DetachedInstanceError
 
@@ -145,6 +145,8 @@ class RandomSite:
     def _acts(self, step: Step) -> str:
         """Do the acts of *step*. What goes wrong ends it, is rolled back or is passed over."""
         at = At(self)
+        if self.features["loader"] in WITH_OPTIONS:
+            at.row("me")
         for act in step["acts"]:
             try:
                 self._seen.append((act, _watched(at, act)))

@@ -36,6 +36,12 @@ ALLOWED = {
         "a value set to what it was is then a change, so `At.value` makes up another; a user who"
         " is put out of the session could not load it"
     ),
+    "a row that the session holds is used as it is": (
+        "the loader's query would put its options on that row; users of such loaders are met first"
+    ),
+    "a user from the cache needs no database": (
+        "nor does a transaction that has failed keep him away; `At.meet` asks for a connection"
+    ),
     "on `bypass` the identity is made when it is asked for": (
         "what is asked for in the middle of a request meets what that did before: views there ask"
         " at once"
