@@ -29,7 +29,6 @@ from flask_principal import (
 from rows_models import Modules
 
 from wsgi_usercache import UserCache
-from wsgi_usercache.adapters.sqlalchemy import changes
 from wsgi_usercache.statistics import Stats
 
 Act = Callable[[], Any]
@@ -190,7 +189,6 @@ class RowsSite:
 @contextmanager
 def sites_in(folder: Path) -> Iterator[MakeSite]:
     """Makes sites, each with a database of its own in *folder* unless one is named."""
-    changes._installed = ()  # apps of tests gone by have no say in what counts, if any still lives
     sites: list[RowsSite] = []
 
     def make(
