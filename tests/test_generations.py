@@ -14,7 +14,8 @@ from forking import in_child
 
 from wsgi_usercache.generations import EVERYBODY, SLOTS, Generations, slot_of
 from wsgi_usercache.generations.host import HostGenerations
-from wsgi_usercache.generations.process import ProcessGenerations, shared
+from wsgi_usercache.generations.process import ProcessGenerations
+from wsgi_usercache.generations.reach import generations_of
 
 SETTLE = 10.0
 
@@ -291,12 +292,14 @@ def test_slots_are_within_the_table_and_spread_over_it() -> None:
 
 
 def test_all_apps_of_a_process_share_their_numbers() -> None:
-    assert shared() is shared()
+    made = generations_of("process")
+    assert made is generations_of("process")
 
 
 def test_a_child_settles_what_others_were_changing_when_it_was_forked() -> None:
     # The thread that raised the mark is not in the child and will never take it down there.
-    generations, before = shared(), shared().current((5,))
+    generations = generations_of("process")
+    before = generations.current((5,))
     raised, done = threading.Event(), threading.Event()
 
     def change() -> None:
@@ -347,7 +350,7 @@ def test_the_marks_a_child_inherits_come_down_once(clock: Clock, end: str) -> No
 
 def test_a_lock_held_while_forking_does_not_stop_the_child() -> None:
     # A thread is inside the lock, held up by the slots it is given, while this one forks.
-    generations = shared()
+    generations = generations_of("process")
     inside, leave = threading.Event(), threading.Event()
 
     def slots() -> Iterator[int]:

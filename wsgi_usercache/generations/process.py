@@ -107,19 +107,6 @@ class ProcessGenerations:
                 del self._marks[slot]
 
 
-_shared: ProcessGenerations | None = None
-
-
-def shared() -> ProcessGenerations:
-    """The numbers of this process. All its apps share them: where two share a database, a change
-    made through one is a change for the other; where they do not, meeting costs a reload."""
-    global _shared
-    if _shared is None:
-        _shared = ProcessGenerations()
-        os.register_at_fork(after_in_child=_shared.after_fork)
-    return _shared
-
-
 class ProcessFence:
     """The marks of one change."""
 
