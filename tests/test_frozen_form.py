@@ -127,7 +127,7 @@ def test_the_frozen_form_is_what_it_was(session: scoped_session[Any]) -> None:
     with rows.run() as run:
         user = session.get(Person, 7)
         user.made_by = ("the loader", 1)
-        rows.loads(user)
+        rows.load_named(user)
         assert (user.initial, list(user.group_names)) == ("a", ["all", "some"])
         text = shown(rows.freeze(user, run, None))
     if os.environ.get("USERCACHE_WRITE_GOLDEN"):

@@ -20,6 +20,7 @@ from rows_site import (
     sites_in,
     who,
 )
+from sqlalchemy.ext.associationproxy import association_proxy
 
 NOON = datetime(2024, 1, 1, 12)
 
@@ -100,6 +101,20 @@ def test_what_is_named_nested_is_said_with_its_whole_path(
         site.run(client, lambda: [role.abilities for role in current_user.roles])
     said = [each.getMessage() for each in caplog.records if "USERCACHE_LOAD" in each.getMessage()]
     assert [("'roles.abilities'" in each) for each in said] == [True]
+
+
+@pytest.mark.parametrize("path", ["abilities", "role_names"])
+def test_what_load_names_by_an_association_proxy_is_kept(make: MakeSite, path: str) -> None:
+    """All it goes through: roles and their abilities, or the roles whose names it shows."""
+    modules = Modules(handlers=False)
+    modules.User.abilities = association_proxy("roles", "abilities")
+    modules.User.role_names = association_proxy("roles", "name")
+    site = make(modules, load=(path,))
+    client = site.client()
+    site.run(client, lambda: current_user.name)
+    assert not site.spent(client, lambda: list(current_user.role_names))
+    spent = site.spent(client, lambda: [list(each) for each in current_user.abilities])
+    assert bool(spent) is (path == "role_names")
 
 
 @pytest.mark.parametrize("named", [True, False])

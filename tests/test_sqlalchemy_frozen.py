@@ -212,7 +212,7 @@ def test_what_load_names_is_loaded(make_site: Any) -> None:
     site = make_site(load=["roles.abilities", "team"])
     with site.request() as session, site.rows.run() as run:
         user = session.get(site.User, 1)
-        site.rows.loads(user)
+        site.rows.load_named(user)
         frozen = site.rows.freeze(user, run, None)
     site.statements.clear()
     with site.request():
@@ -409,6 +409,7 @@ def test_a_model_that_changed_since_is_another_version(site: Site) -> None:
 WRONG = [
     ({"load": ["rolls"]}, "USERCACHE_LOAD", "'rolls'"),
     ({"load": ["roles.abilitys"]}, "USERCACHE_LOAD", "'roles.abilitys'"),
+    ({"load": ["role_names.abilities"]}, "USERCACHE_LOAD", "'role_names.abilities'"),
     ({"volatile": ["last_sean"]}, "USERCACHE_VOLATILE", "'last_sean'"),
     ({"exclude": ["Role.nom"]}, "USERCACHE_EXCLUDE", "'Role.nom'"),
     ({"exclude": ["Rule.name"]}, "USERCACHE_EXCLUDE", "'Rule.name'"),

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask_login import current_user
 from odd_site import MakeOddSite, OddSite, odd_sites_in
 from rows_site import ANN, ANNE, MakeSite, Modules, RowsSite, name, needs, sites_in
+from sqlalchemy.orm.attributes import flag_dirty
 
 from wsgi_usercache import UserCache
 
@@ -66,6 +67,23 @@ def test_a_column_set_to_an_expression_is_told_beside_a_volatile_one(
     client = site.warm()
     site.change(User, 1, seen=5, level=User.level + 1)
     assert client.get("/").text == "ann 2 5"
+
+
+def test_an_expression_that_a_listener_sets_is_told(make_odd: MakeOddSite) -> None:
+    site = make_odd()
+    User = with_level(site)
+    client = site.warm("2")
+
+    def count_up(_mapper: Any, _connection: Any, target: Any) -> None:
+        target.level = User.level + 1
+
+    sa.event.listen(User, "before_update", count_up)
+    with site.app.app_context():
+        ann, bob = (site.db.session.get(User, number) for number in (1, 2))
+        ann.name = "anne"
+        flag_dirty(bob)  # nothing of it is changed but by the listener
+        site.db.session.commit()
+    assert client.get("/").text == "bob 2 1"
 
 
 def test_a_bulk_operation_after_a_flush_that_never_came_is_told(site: RowsSite) -> None:

@@ -169,7 +169,7 @@ class Users:
             try:
                 user = load(user_id)
                 if run is not None and self._rows is not None and self._rows.owns(user):
-                    self._rows.loads(user)
+                    self._rows.load_named(user)
                 return self._remembered(user_id, user, seen, run, allowed)
             except TypeError:
                 if not seen.has_shown_views:

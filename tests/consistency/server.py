@@ -112,7 +112,18 @@ def waitress(folder: Path, **config: Any) -> Iterator[Server]:
 
 @contextmanager
 def _serving(command: list[str], folder: Path, config: dict[str, Any]) -> Iterator[Server]:
-    """Who asks before it serves waits in the socket's queue."""
+    with listening(command, folder, _environ(folder, config)) as (process, port):
+        yield Server(process, port, folder)
+
+
+@contextmanager
+def listening(
+    command: list[str], folder: Path, environ: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A Python module that serves on the descriptor `{fd}`, and its port. It writes `server.log`.
+
+    Who asks before it serves waits in the socket's queue.
+    """
     # The socket is bound here and inherited, so that nobody can take the port in between.
     with (
         socket.create_server(("127.0.0.1", 0), backlog=512) as listener,
@@ -121,17 +132,16 @@ def _serving(command: list[str], folder: Path, config: dict[str, Any]) -> Iterat
         port, fd = listener.getsockname()[1], listener.fileno()
         process = subprocess.Popen(
             [sys.executable, "-m", *(part.format(fd=fd) for part in command)],
-            env=_environ(folder, config),
+            env=environ,
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
-    server = Server(process, port, folder)
     try:
-        yield server
+        yield process, port
     except Exception as error:
-        error.add_note(server.log())
+        error.add_note((folder / "server.log").read_text(errors="replace")[-10_000:])
         raise
     finally:
         _end(process)

@@ -127,7 +127,7 @@ def log_in(user_id: int) -> str:
 def slow() -> str:
     """Who asks; it takes its time when it knows."""
     shown = who()
-    time.sleep(SLOW)
+    time.sleep(SLOW)  # the work of the page itself: the slow view is what the pool is tested with
     return shown
 
 

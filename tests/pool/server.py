@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from consistency.server import PATIENCE, TESTS
+from consistency.server import PATIENCE, TESTS, listening
 
 SETTINGS = {
     "worker_class": "gthread",
@@ -57,38 +54,11 @@ class Server:
 
 @contextmanager
 def gunicorn(folder: Path, **config: Any) -> Iterator[Server]:
-    """*config* is the application's. Who asks before it serves waits in the socket's queue."""
-    # The socket is bound here and inherited, so that nobody can take the port in between.
-    with (
-        socket.create_server(("127.0.0.1", 0), backlog=512) as listener,
-        (folder / "server.log").open("wb") as log,
-    ):
-        server = Server(listener.getsockname()[1], folder)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--config", "python:consistency.gunicorn_conf",
-             "--bind", f"fd://{listener.fileno()}", "pool.app:create_app()"],
-            env=_environ(folder, config),
-            pass_fds=(listener.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
-    try:
-        yield server
-    except Exception as error:
-        error.add_note(server.log()[-10_000:])
-        raise
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """*config* is the application's."""
+    command = ["gunicorn", "--config", "python:consistency.gunicorn_conf", "--bind", "fd://{fd}"]
+    environ = _environ(folder, config)
+    with listening([*command, "pool.app:create_app()"], folder, environ) as (_, port):
+        yield Server(port, folder)
 
 
 def _environ(folder: Path, config: dict[str, Any]) -> dict[str, str]:

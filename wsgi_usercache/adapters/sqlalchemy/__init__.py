@@ -35,7 +35,7 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
     (Engine, "rollback_twophase", watching.rolled_back),
     (Session, "after_begin", connections.joined),
     (Session, "after_begin", loading.joined),
-    (Session, "after_begin", held.fills),
+    (Session, "after_begin", held.filling),
     (Session, "do_orm_execute", loading.orm_executing),
     (Session, "do_orm_execute", thawing.lazily_loading),
     (Session, "loaded_as_persistent", loading.loaded),

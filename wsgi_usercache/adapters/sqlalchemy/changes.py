@@ -137,7 +137,7 @@ def publish(info: dict[Any, Any]) -> None:
 
 def tell(changes: Changes) -> None:
     """New numbers for *changes*, which everybody can see by now."""
-    for generations, slots in told(changes):
+    for generations, slots in addressees(changes):
         generations.bump(slots)
 
 
@@ -152,7 +152,7 @@ def moments() -> dict[Generations, Moment]:
     return {generations: generations.moment() for generations in _everybody()}
 
 
-def told(changes: Changes) -> list[tuple[Generations, tuple[int, ...]]]:
+def addressees(changes: Changes) -> list[tuple[Generations, tuple[int, ...]]]:
     """Whom to tell of *changes*, and the slots that move there."""
     found = []
     for generations, opinions in _everybody().items():

@@ -65,7 +65,6 @@ def around_next(
     """The statement of *context*, about to be sent, commits what is *noted*; *then* ends the
     fence."""
     connection.info[_NEXT] = _Next(context, noted, then)
-    around_commits(connection.dialect)
 
 
 def _fenced_commit(dialect: Any, commit: Callable[..., None]) -> Callable[..., None]:
@@ -145,7 +144,7 @@ def executed(connection: Connection, *_: object) -> None:
 def _raised(noted: Changes) -> list[Fence]:
     fences: list[Fence] = []
     try:
-        for generations, slots in changes.told(noted):
+        for generations, slots in changes.addressees(noted):
             fences.append(generations.changing(slots))
     except BaseException:
         for fence in fences:

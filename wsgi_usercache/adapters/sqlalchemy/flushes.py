@@ -33,7 +33,7 @@ class Flush:
     def __init__(self, outer: Flush | None, context: Any) -> None:
         self.outer = outer
         self._context = context
-        self._columns: dict[Any, set[str]] = {}  # what rows change, before their UPDATE
+        self._before: dict[Any, tuple[set[str], set[str]]] = {}  # their UPDATE: changed, expired
         self._associations: dict[str, set[str]] = {}  # secondary table → names its rows move
         self._accounted: set[str] = set()  # tables whose rows said what they move
         self._written: dict[Connection, set[str]] = {}
@@ -79,13 +79,16 @@ class Flush:
     def _moves(self, connection: Connection, table: str) -> None:
         record(connection, self._associations.get(table) or both([table]))
 
-    def changes(self, state: Any) -> None:
+    def updating(self, state: Any) -> None:
         """The row is about to be updated. What is set to an expression shows it now, not later."""
-        self._columns[state] = _changed_columns(state)
+        self._before[state] = _changed_columns(state), set(state.expired_attributes)
 
-    def changed_columns(self, state: Any) -> set[str]:
-        """The columns that the row was seen to change before its UPDATE."""
-        return self._columns.get(state, set())
+    def updated_columns(self, state: Any) -> set[str]:
+        """The columns that its UPDATE, if any was sent, set to expressions: of those that a
+        listener still set, it is only known that they expired."""
+        expired: set[str] = set(state.expired_attributes)
+        changed, before = self._before.get(state, (set[str](), expired))
+        return changed | (expired - before)
 
     def is_in(self, transaction: SessionTransaction) -> bool:
         """Whether the flush that was prepared is what *transaction* was begun for. If not it never
@@ -169,7 +172,7 @@ def updating(_mapper: Mapper[Any], _connection: Connection, target: Any) -> None
     """A row is about to be updated."""
     flush = _active.get()
     if flush is not None:
-        flush.changes(inspect(target))
+        flush.updating(inspect(target))
 
 
 def updated(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
@@ -181,7 +184,7 @@ def updated(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
     flush = _active.get()
     columns = _changed_columns(state)
     if flush is not None:
-        columns |= flush.changed_columns(state)
+        columns |= flush.updated_columns(state)
     if columns:
         columns |= _set_by_any_update(mapper)
         login = login_names(target, old=False) | login_names(target, old=True)

@@ -24,7 +24,7 @@ from .narrow import tables_around
 _filling_since: WeakKeyDictionary[Session, dict[Generations, Moment]] = WeakKeyDictionary()
 
 
-def fills(session: Session, *_begun: object) -> None:
+def filling(session: Session, *_begun: object) -> None:
     """*session* is about to be given rows, perhaps its first.
 
     In a transaction that had a connection before, rows may be as old as that: the moment stays.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
+from sqlalchemy.ext.associationproxy import AssociationProxy
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.collections import collection_adapter
 
@@ -60,7 +61,20 @@ class AttributeNames:
 
 def wrong_path(path: str, mappers: Iterable[Mapper[Any]]) -> bool:
     """Whether *path* leads along relationships from none of *mappers*."""
-    return not any(_leads(path.split("."), mapper) for mapper in mappers)
+    return all(relations_along(path, mapper) is None for mapper in mappers)
+
+
+def relations_along(path: str, mapper: Mapper[Any]) -> tuple[str, ...] | None:
+    """The relationships that a path as `load` spells it leads along from *mapper*; None if it
+    leads nowhere. An association proxy stands for those it goes through."""
+    at: Mapper[Any] | None = mapper
+    found: tuple[str, ...] = ()
+    for step in path.split("."):
+        names, at = (None, None) if at is None else _step(step, at)
+        if names is None:
+            return None
+        found += names
+    return found
 
 
 def wrong_attribute(
@@ -77,10 +91,14 @@ def wrong_attribute(
     )
 
 
-def _leads(steps: list[str], mapper: Mapper[Any]) -> bool:
-    for step in steps:
-        owners = [m for m in mapper.self_and_descendants if step in m.relationships]
-        if not owners:
-            return False
-        mapper = owners[0].relationships[step].mapper
-    return True
+def _step(step: str, mapper: Mapper[Any]) -> tuple[tuple[str, ...] | None, Mapper[Any] | None]:
+    """The relationships that one step goes along, and where it leads: None to a plain value."""
+    for each in mapper.self_and_descendants:
+        if step in each.relationships:
+            return (step,), each.relationships[step].mapper
+        proxy: Any = each.all_orm_descriptors.get(step)
+        if isinstance(proxy, AssociationProxy):
+            through = each.relationships[proxy.target_collection].mapper
+            names, target = _step(proxy.value_attr, through)
+            return (proxy.target_collection, *(names or ())), target
+    return None, None

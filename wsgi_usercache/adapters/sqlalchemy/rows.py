@@ -25,6 +25,7 @@ from .mapped import (
     is_user_class,
     members,
     name_user_class,
+    relations_along,
     wrong_attribute,
     wrong_path,
 )
@@ -54,11 +55,6 @@ class Rows:
         self._session_option = session
         self._user_classes: tuple[type, ...] = () if user_class is None else (user_class,)
         self._load = tuple(load)
-        self._load_paths = frozenset(
-            ".".join(steps[: end + 1])
-            for steps in (path.split(".") for path in self._load)
-            for end in range(len(steps))
-        )
         self._lazy_loads = thawing.LazyLoads()
         self.volatile = AttributeNames(volatile)
         self._exclude = AttributeNames(exclude)
@@ -122,14 +118,14 @@ class Rows:
         """Whether changes of *user*, if it is a user's row, move *name*."""
         return not (self.owns(user) and is_user(user)) or login_names(user, old=False) == {name}
 
-    def loads(self, user: Any) -> None:
+    def load_named(self, user: Any) -> None:
         """Load what the `load` option names and *user* can still load."""
         session = object_session(user)
         with nullcontext() if session is None else session.no_autoflush:
-            for path in self._load:
+            for relations in self._relations(user):
                 rows = [user]
-                for step in path.split("."):
-                    rows = [member for row in rows for member in _loaded(row, step)]
+                for relation in relations:
+                    rows = [member for row in rows for member in _loaded(row, relation)]
 
     def freeze(
         self, user: Any, run: Run, known_frozen: frozen.FrozenUser | None
@@ -147,7 +143,11 @@ class Rows:
             run,
             known=known_frozen,
             session=self._session(create=False),
-            load=self._load_paths,
+            load=frozenset(
+                ".".join(relations[: end + 1])
+                for relations in self._relations(user)
+                for end in range(len(relations))
+            ),
             left_out=(self.volatile, self._exclude),
         )
 
@@ -173,7 +173,7 @@ class Rows:
             waiting = (*session.new, *session.dirty, *session.deleted)
             tables = {table for row in waiting for table in tables_of(inspect(row).mapper)}
             names |= changes.both(tables | cascades.reached_at_most(tables))
-        return frozenset(changes.slots_of(names))
+        return frozenset(changes.slots_of(names)) if names else frozenset()
 
     def knows(self, mapped: type) -> bool:
         """Whether this app may hold rows of *mapped*: it has tables by their names."""
@@ -195,6 +195,11 @@ class Rows:
         kept = tuple(slots)
         connections.at_end(root, lambda: changes.bump(kept))
         return True
+
+    def _relations(self, user: Any) -> list[tuple[str, ...]]:
+        """The relationships that each path of the `load` option leads along from *user*."""
+        paths = (relations_along(path, inspect(user).mapper) for path in self._load)
+        return [relations for relations in paths if relations is not None]
 
     def _users(self) -> tuple[type, ...]:
         if not self._user_classes:
@@ -230,11 +235,11 @@ class Rows:
         return source if isinstance(source, Session) else None
 
 
-def _loaded(row: Any, step: str) -> list[Any]:
-    relation = inspect(row).mapper.relationships.get(step)
+def _loaded(row: Any, name: str) -> list[Any]:
+    relation = inspect(row).mapper.relationships.get(name)
     if relation is None:
-        return []  # of another class of users, perhaps
+        return []  # a subclass has it
     try:
-        return members(relation, getattr(row, step))
+        return members(relation, getattr(row, name))
     except (DetachedInstanceError, InvalidRequestError):  # the latter of lazy="raise"
         return []

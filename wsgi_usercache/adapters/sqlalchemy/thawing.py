@@ -22,7 +22,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from wsgi_usercache.storable import Unstorable
 
 from .frozen import FrozenUser, Link, Loading, Node, shape_of
-from .held import fills
+from .held import filling
 
 log = logging.getLogger("wsgi_usercache")
 
@@ -76,7 +76,7 @@ def thaw(frozen: FrozenUser, session: Session | None, lazy_loads: LazyLoads) -> 
     held = session.identity_map.get(frozen.nodes[0].key)
     if held is not None:
         return _living(held, session)
-    fills(session)
+    filling(session)
     was_open = session.in_transaction()
     rows = _graph(frozen, session, lazy_loads)
     with session.no_autoflush:
