@@ -22,7 +22,7 @@ _UNTOLD = re.compile(r"\bSELECT\b|\bMERGE\b|\bSET\s*\(|^\s*WITH\b", re.IGNORECAS
 _SET = re.compile(r"""(?:^|[\s,.(])["`\[]?([\w$]+)["`\]]?\s*=""")
 
 
-class _Rows(Enum):
+class _WholeRows(Enum):
     """What happens to whole rows; to single columns of them it happens by their name."""
 
     DELETED = 1
@@ -30,7 +30,7 @@ class _Rows(Enum):
     UPDATED = 3  # in columns nobody can tell
 
 
-_Change = _Rows | str
+_Change = _WholeRows | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class _Reference:
 
     def passes_on(self, change: _Change) -> _Change | None:
         """What becomes of the referring row when this happens to the one referred to."""
-        if change is _Rows.TRUNCATED:
+        if change is _WholeRows.TRUNCATED:
             return change
-        is_deleted = change is _Rows.DELETED
-        if not is_deleted and change not in (_Rows.UPDATED, self.target):
+        is_deleted = change is _WholeRows.DELETED
+        if not is_deleted and change not in (_WholeRows.UPDATED, self.target):
             return None
         action = self.on_delete if is_deleted else self.on_update
         if _CASCADE.match(action):
-            return _Rows.DELETED if is_deleted else self.column
+            return _WholeRows.DELETED if is_deleted else self.column
         return self.column if _SETTING.match(action) else None
 
 
@@ -90,10 +90,22 @@ def reached(tables: Iterable[str], statement: str) -> frozenset[str]:
 
     A table can reach itself: by the rows of it that refer to others of it.
     """
-    starts = [table for table in tables if table in _references]
-    if not starts:
-        return frozenset()
-    waiting = [(table, change) for table in starts for change in _changes(statement)]
+    starts = _referred_to(tables)
+    return _closure(starts, _changes(statement)) if starts else frozenset()
+
+
+def reached_at_most(tables: Iterable[str]) -> frozenset[str]:
+    """The tables that may change along with rows of *tables* that are updated or deleted."""
+    return _closure(_referred_to(tables), (_WholeRows.DELETED, _WholeRows.UPDATED))
+
+
+def _referred_to(tables: Iterable[str]) -> list[str]:
+    return [table for table in tables if table in _references]
+
+
+def _closure(starts: Iterable[str], changes: Iterable[_Change]) -> frozenset[str]:
+    changes = list(changes)
+    waiting = [(table, change) for table in starts for change in changes]
     seen = set(waiting)
     found: set[str] = set()
     while waiting:
@@ -109,20 +121,15 @@ def reached(tables: Iterable[str], statement: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def reached_at_most(tables: Iterable[str]) -> frozenset[str]:
-    """The tables that may change along with *tables*, whatever is done to their rows."""
-    return reached(tables, "UPDATE SELECT DELETE")
-
-
 def _changes(statement: str) -> Iterator[_Change]:
     """What *statement* does to the rows of its tables, as far as foreign keys pass it on."""
     if _TRUNCATES.search(statement):
-        yield _Rows.TRUNCATED
+        yield _WholeRows.TRUNCATED
     if _DELETES.search(statement):
-        yield _Rows.DELETED
+        yield _WholeRows.DELETED
     if _UPDATES.search(statement):
         head = _WHERE.split(statement, maxsplit=1)[0]
         if _UNTOLD.search(head):
-            yield _Rows.UPDATED
+            yield _WholeRows.UPDATED
         else:
             yield from {name.lower() for name in _SET.findall(head)}

@@ -24,14 +24,14 @@ from .narrow import tables_around
 _filling_since: WeakKeyDictionary[Session, dict[Generations, Moment]] = WeakKeyDictionary()
 
 
-def filling(session: Session, *_begun: object) -> None:
+def filling(session: Session, *begun: object) -> None:
     """*session* is about to be given rows, perhaps its first.
 
     In a transaction that had a connection before, rows may be as old as that: the moment stays.
     """
     root = session.get_transaction()
     taken = [] if root is None else connections.connections_of(root)
-    if not len(session.identity_map) and len(taken) <= bool(_begun):
+    if not len(session.identity_map) and len(taken) <= bool(begun):
         _filling_since[session] = changes.moments()
 
 
