@@ -291,6 +291,7 @@ def test_a_flush_that_failed_leaves_later_statements_seen(site: Site) -> None:
 
 def test_releasing_a_savepoint_moves_nothing_the_commit_does(site: Site) -> None:
     with site.request() as session:
+        session.connection().exec_driver_sql("BEGIN")  # without it the release is a COMMIT
         with site.moved(*ALL) as moved, session.begin_nested():
             session.get(site.User, 1).name = "anne"
         assert moved == set()
@@ -302,6 +303,7 @@ def test_releasing_a_savepoint_moves_nothing_the_commit_does(site: Site) -> None
 def test_a_session_inside_somebody_elses_transaction_moves_at_its_own_commit(site: Site) -> None:
     with site.engine.connect() as connection:
         outer = connection.begin()
+        connection.exec_driver_sql("BEGIN")  # without it the session's own commit is all there is
         session = Session(connection, join_transaction_mode="create_savepoint")
         session.get(site.User, 1).name = "anne"
         with site.moved(*ALL) as moved:

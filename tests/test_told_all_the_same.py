@@ -127,6 +127,26 @@ def test_a_user_put_in_the_place_of_another_takes_his_log_in_id_with_it(
     assert other.get("/").text == "anne"
 
 
+UNASKED = {
+    "WITH": [f"WITH t AS (SELECT 1) {UPDATE}"],
+    "a savepoint released": ["SAVEPOINT one", UPDATE, "RELEASE one"],
+}
+
+
+@pytest.mark.parametrize("how", UNASKED)
+def test_what_the_driver_commits_unasked_is_told_at_once(site: RowsSite, how: str) -> None:
+    """Python's driver for SQLite sends its BEGIN before neither of them."""
+    client = site.warm()
+    with site.engine.connect() as connection:
+        for statement in UNASKED[how]:
+            connection.exec_driver_sql(statement)
+        with site.engine.connect() as other:
+            written = other.exec_driver_sql("SELECT name FROM member WHERE id = 1").scalar()
+        assert written == "anne"
+        assert Context().run(site.run, client) == ANNE
+        assert not Context().run(site.spent, client)
+
+
 RETURNING = {
     "textual": lambda m: sa.text(f"{UPDATE} RETURNING id"),
     "of a table": lambda m: (

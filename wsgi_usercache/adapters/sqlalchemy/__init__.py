@@ -30,7 +30,7 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., None]], ...] = (
     (Engine, "before_cursor_execute", loading.executing),
     (Engine, "before_cursor_execute", connections.reading),
     (Engine, "before_cursor_execute", watching.executing),
-    (Engine, "after_cursor_execute", fences.executed),
+    (Engine, "after_cursor_execute", watching.executed),
     (Engine, "rollback", watching.rolled_back),
     (Engine, "rollback_twophase", watching.rolled_back),
     (Session, "after_begin", connections.joined),

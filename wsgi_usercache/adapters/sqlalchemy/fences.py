@@ -134,8 +134,8 @@ def _fenced_statement(dialect: Any, execute: Callable[..., Any]) -> Callable[...
     return do_execute
 
 
-def executed(connection: Connection, *_: object) -> None:
-    """A statement was sent; tell what it commits if somebody's `do_execute` hook has sent it."""
+def tell_unsent(connection: Connection) -> None:
+    """Tell what a statement commits that was not sent by us: a `do_execute` hook has sent it."""
     following: _Next | None = connection.info.pop(_NEXT, None)
     if following is not None:
         changes.tell(following.noted)

@@ -31,7 +31,6 @@ def executing(
 
 
 def _writing(connection: Connection, verdict: Verdict, context: Any) -> None:
-    _publish_committed(connection)
     fences.around_commits(connection.dialect)
     at_once = connections.commits_at_once(connection)
     flush = flushes.active()
@@ -50,6 +49,13 @@ def _committing(connection: Connection, context: Any) -> None:
     noted = changes.noted(connection.info)
     if noted is not None:
         fences.around_next(connection, context, noted)
+
+
+def executed(connection: Connection, cursor: Any, *_: object) -> None:
+    """Tell what is committed by now, though nobody has sent a COMMIT."""
+    fences.tell_unsent(connection)
+    if _publish_committed(connection) and not cursor.description:
+        changes.forget(connection.info)  # else it is committed once its rows are read
 
 
 def rolled_back(connection: Connection, *_two_phase: object) -> None:
@@ -78,9 +84,13 @@ def committed(session: Session) -> None:
             changes.publish(connection.info)
 
 
-def _publish_committed(connection: Connection) -> None:
-    """Publish what the driver committed unasked: without a BEGIN, which Python's for SQLite sends
-    as late as it can, the release of a savepoint is a COMMIT."""
-    driver = connection.connection.driver_connection
-    if getattr(driver, "in_transaction", None) is False:
+def _publish_committed(connection: Connection) -> bool:
+    """Publish what the driver committed unasked: Python's for SQLite sends BEGIN as late as it
+    can, without which the release of a savepoint is a COMMIT, and not before a WITH."""
+    if changes.noted(connection.info) is None:
+        return False
+    driver = connections.driver_of(connection.connection)
+    is_committed = getattr(driver, "in_transaction", None) is False
+    if is_committed:
         changes.publish(connection.info)
+    return is_committed
