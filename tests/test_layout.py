@@ -46,16 +46,22 @@ TABLE = {
     "cookies": May(libraries="cachetools itsdangerous"),
     "views": May(libraries="werkzeug"),
     "recording": May("views", "flask"),
-    "static": May(libraries="cachetools werkzeug"),
+    "at_hand": May(),
+    "encodings": May(libraries="werkzeug"),
+    "prepared": May(libraries="werkzeug"),
+    "files": May("prepared", "cachetools"),
+    "replies": May("at_hand files prepared", "werkzeug"),
+    "static": May("at_hand encodings files prepared replies", "werkzeug"),
     "statistics": May(),
     "storable": May(),
-    "guards": May(libraries="flask"),
+    "guards": May(libraries="flask werkzeug"),
+    "set_up": May("guards", "flask"),
     "identities": May("generations storable", "cachetools"),
-    "middleware": May("lanes static"),
+    "middleware": May("at_hand lanes static statistics"),
     "options": May("lanes"),
     "per_request": May("lanes views", "flask"),
     "plain": May("storable", "werkzeug"),
-    "routes": May("guards lanes", "cachetools flask werkzeug"),
+    "routes": May("guards lanes set_up", "cachetools flask werkzeug"),
     "sessions": May("cookies lanes per_request", "flask werkzeug"),
     "answers": May("identities"),
     "needs": May("answers generations identities per_request plain storable views"),
@@ -72,12 +78,12 @@ TABLE = {
         late="adapters/flask_principal",
     ),
     "app_cache": May(
-        "attaching cookies generations generations/reach identities lanes middleware options"
-        " per_request routes static statistics users",
+        "at_hand attaching cookies generations generations/reach identities lanes middleware"
+        " options per_request routes static statistics users",
         "flask",
         late="adapters/sqlalchemy",
     ),
-    "extension": May("app_cache lanes options statistics", "flask"),
+    "extension": May("app_cache lanes middleware options statistics", "flask"),
     "": May("extension lanes"),  # the public face
 }
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import create_environ, run_wsgi_app
+from werkzeug.wsgi import FileWrapper
 
+from wsgi_usercache.at_hand import AtHand
 from wsgi_usercache.lanes import (
     LANE,
     USER_ID,
@@ -21,6 +24,7 @@ from wsgi_usercache.lanes import (
 )
 from wsgi_usercache.middleware import Middleware
 from wsgi_usercache.static import StaticFiles
+from wsgi_usercache.statistics import Tally
 
 
 class Static:
@@ -36,7 +40,16 @@ class Static:
         return None
 
     def locate(self, environ: dict[str, Any]) -> Located:
-        return Located(str(self.folder), environ["PATH_INFO"].removeprefix("/static/"), None)
+        return Located(
+            str(self.folder), environ["PATH_INFO"].removeprefix("/static/"), None, False
+        )
+
+
+class Counted(Tally):
+    """A tally that also notes its lane in *events*."""
+
+    def __init__(self, lane: Lane, events: list[Any]) -> None:
+        self.add = lambda: events.append(lane)  # type: ignore[assignment]
 
 
 class Site:
@@ -48,15 +61,16 @@ class Site:
         self.error: Exception | None = None
         self.events: list[Any] = []
         self.seen: dict[str, Any] = {}
-        rules = LaneRules(compile_patterns(["/admin"]), compile_patterns(["/ping"]), static)
+        self.rules = LaneRules(compile_patterns(["/admin"]), compile_patterns(["/ping"]), static)
+        self.at_hand = AtHand()
+        self.static = StaticFiles(static.locate, at_hand=self.at_hand)
+        self.tallies = {lane: Counted(lane, self.events) for lane in Lane}
         self.middleware = Middleware(
-            self.app,
-            rules,
-            StaticFiles(static.locate),
-            attach=lambda: self.attached,
-            settle=lambda: self.events.append("settled"),
-            count=self.events.append,
+            self.app, lambda _: self if self.attached else None, clock=monotonic
         )
+
+    def settle(self) -> None:
+        self.events.append("settled")
 
     def app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.events.append("app")
@@ -121,11 +135,10 @@ def test_switched_off_it_passes_everything_through(site: Site) -> None:
     assert site.events == ["app"]
 
 
-def test_the_routes_settle_once_and_only_after_the_application_has_run(site: Site) -> None:
+def test_the_routes_settle_only_after_the_application_has_run(site: Site) -> None:
     site.ask("/static/a.css")
     site.ask("/")
-    site.ask("/")
-    assert site.events == [Lane.SERVE, Lane.CACHED, "app", "settled", Lane.CACHED, "app"]
+    assert site.events == [Lane.SERVE, Lane.CACHED, "app", "settled"]
 
 
 def test_an_error_of_the_application_passes_and_settles_too(site: Site) -> None:
@@ -133,3 +146,21 @@ def test_an_error_of_the_application_passes_and_settles_too(site: Site) -> None:
     with pytest.raises(RuntimeError, match="own"):
         site.ask("/")
     assert site.events == [Lane.CACHED, "app", "settled"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}])
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_streamed_file_is_closed_when_starting_the_answer_fails(
+    site: Site, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes(300_000))
+    opened: list[Any] = []
+    environ = create_environ("/static/big.bin", headers=headers)
+    environ["wsgi.file_wrapper"] = lambda file, _size: opened.append(file) or FileWrapper(file)
+
+    def broken(*_: object) -> Any:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        site.middleware(environ, broken)
+    assert [file.closed for file in opened] == [True]

@@ -6,8 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
+from .at_hand import AtHand
 from .attaching import Attachment
 from .cookies import SessionCookies
 from .generations import EVERYBODY, slot_of
@@ -27,11 +27,11 @@ from .options import Options
 from .per_request import RequestStates
 from .routes import StaticRoutes, is_wrapped
 from .static import StaticFiles
-from .statistics import Stats
+from .statistics import Stats, Tally
 from .users import Users, user_name
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("wsgi_usercache")
 
@@ -53,7 +53,7 @@ class _Process:
 
     def __init__(self, cache: AppCache) -> None:
         self.lock = threading.Lock()
-        self.lanes: Counter[Lane] = Counter()
+        self.tallies = {lane: Tally() for lane in Lane}
         self.attached = False
         options, rows = cache.options, cache.rows
         self.cookies = SessionCookies(TICKETS_PER_USER * options.maxsize, clock=cache.clocks.wall)
@@ -72,22 +72,27 @@ class _Process:
             id_of=cache.id_of,
             told=cache.told,
         )
+        self.at_hand = AtHand()
         routes = StaticRoutes(
-            cache.app, options.static, wrapped_wsgi_app=is_wrapped(cache.app, cache.wsgi_app)
+            cache.app,
+            options.static,
+            changed=self.at_hand.clear,
+            wrapped_wsgi_app=is_wrapped(cache.app, cache.wsgi_app),
+            check_interval=options.check_interval,
+            clock=cache.clocks.steady,
         )
+        self.settle = routes.settle
         self.rules = LaneRules(options.fresh_paths, options.excluded_paths, routes)
-        self.middleware = Middleware(
-            cache.wsgi_app,
-            self.rules,
-            StaticFiles(routes.file_for, clock=cache.clocks.steady),
-            attach=cache.attach,
-            settle=routes.settle,
-            count=self.count,
+        self.static = StaticFiles(
+            routes.file_for,
+            at_hand=self.at_hand,
+            clock=cache.clocks.steady,
+            wall=cache.clocks.wall,
+            max_bytes=options.static_bytes,
+            check_interval=options.check_interval,
+            precompressed=options.precompressed,
+            follow_symlinks=options.follow_symlinks,
         )
-
-    def count(self, lane: Lane) -> None:
-        with self.lock:
-            self.lanes[lane] += 1
 
 
 class AppCache:
@@ -114,6 +119,7 @@ class AppCache:
         self._is_alone = not self.generations.reaches_processes
         self.rows: Any = None
         self._processes: dict[int, _Process] = {}
+        self.middleware = Middleware(wsgi_app, self.enter, clock=clocks.steady)
         self._attachment = Attachment(
             app,
             self.states,
@@ -136,31 +142,27 @@ class AppCache:
             process = self._processes.setdefault(pid, _Process(self))
         return process
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._is_alone and environ.get("wsgi.multiprocess") and self.off is None:
+    def enter(self, environ: WSGIEnvironment) -> _Process | None:
+        """Put what is ours in front of Flask's session interface, user callback and hooks, at
+        the first request and again where they were replaced; return the rooms of this process,
+        None if the cache is off."""
+        if self.off is not None:
+            return None
+        if self._is_alone and environ.get("wsgi.multiprocess"):
             self._is_alone = False
             log.warning(
                 "several processes serve this app, and changes made in one are seen by the others"
                 " only after USERCACHE_TTL: USERCACHE_BACKEND='host' tells them at once"
             )
-        return self.process.middleware(environ, start_response)
-
-    def attach(self) -> bool:
-        """Put what is ours in front of Flask's session interface, user callback and hooks, at
-        the first request and again where they were replaced; say whether the cache is on."""
-        if self.off is not None:
-            return False
         process = self.process
         if (
             process.attached
             and (self.rows is None or self.rows.wrong is None)
             and self._attachment.is_in_place
         ):
-            return True
+            return process
         with process.lock:
-            if self.off is None:
-                self._attach(process)
-        return self.off is None
+            return process if self._attach(process) else None
 
     def invalidate(self, *users_or_ids: object) -> None:
         """Have everything these users are known by loaded again by requests that start now.
@@ -198,7 +200,7 @@ class AppCache:
     def stats(self) -> Stats:
         """The figures of this process."""
         process = self.process
-        counts, lanes = process.identities.counts, process.lanes
+        counts, tallies = process.identities.counts, process.tallies
         lazy_loads = {} if self.rows is None else dict(self.rows.lazy_loads)
         return Stats(
             hits=counts["hits"],
@@ -206,8 +208,8 @@ class AppCache:
             loads=counts["loads"],
             stale=counts["stale"],
             waits=counts["waits"],
-            served=lanes[Lane.SERVE],
-            bypassed=lanes[Lane.BYPASS],
+            served=tallies[Lane.SERVE].total,
+            bypassed=tallies[Lane.BYPASS].total,
             invalidations=self.generations.changes,
             size=len(process.identities),
             unstored=MappingProxyType(dict(process.identities.unstored)),
@@ -266,16 +268,20 @@ class AppCache:
         sqlalchemy.listen()
         sqlalchemy.install(self.generations, self.rows)
 
-    def _attach(self, process: _Process) -> None:
-        if self.rows is not None:
+    def _attach(self, process: _Process) -> bool:
+        """Say whether the cache is on; another thread may have found out that it can not be."""
+        wrong = None
+        if self.rows is not None:  # only the mapped classes can tell
             wrong = self.rows.wrong if process.attached else self.rows.check()
-            if wrong is not None:  # only the mapped classes could tell
-                self.off = wrong
-                log.error("the user cache is off until restart: %s", wrong)
-                return
+        if wrong is not None and self.off is None:
+            self.off = wrong
+            log.error("the user cache is off until restart: %s", wrong)
+        if self.off is not None:
+            return False
         if self._attachment.put() and process.attached:
             process.identities.clear()  # what another callback answered
         process.attached = True
+        return True
 
 
 def users_of(app: Flask) -> Users | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,6 +11,7 @@ from flask import Flask, current_app, has_app_context
 
 from .app_cache import NAME, AppCache, Clocks
 from .lanes import Explanation
+from .middleware import Middleware
 from .options import read
 from .statistics import Stats
 
@@ -37,7 +38,8 @@ class UserCache:
 
     def init_app(self, app: Flask, **options: Any) -> None:
         """Wrap `app.wsgi_app`. Nothing is opened, started or locked before the first use."""
-        app.wsgi_app = self._install(app, app.wsgi_app, options)  # type: ignore[method-assign]
+        middleware = self._install(app, app.wsgi_app, options)
+        app.wsgi_app = middleware  # type: ignore[method-assign]
 
     def invalidate(self, *users_or_ids: object) -> None:
         """Have these users loaded again by every request that starts from now on.
@@ -64,14 +66,16 @@ class UserCache:
         """Which lane a request for *path* takes, and the rule that says so."""
         return self._cache().explain(path, method, host)
 
-    def _install(self, app: Flask, wsgi_app: WSGIApplication, options: dict[str, Any]) -> AppCache:
+    def _install(
+        self, app: Flask, wsgi_app: WSGIApplication, options: dict[str, Any]
+    ) -> Middleware:
         if NAME in app.extensions:
             raise RuntimeError(f"a user cache is already installed on {app!r}")
         chosen = read(app.config, {**self._options, **options})
         cache = AppCache(app, chosen, wsgi_app, self.clocks)
         app.extensions[NAME] = cache
         self._apps.add(app)
-        return cache
+        return cache.middleware
 
     def _cache(self) -> AppCache:
         apps = [app for app in self._apps if has_app_context() and app == current_app]
@@ -94,7 +98,7 @@ class UserCacheMiddleware:
 
     def __init__(self, wsgi_app: WSGIApplication, app: Flask, **options: Any) -> None:
         self.cache = UserCache(**options)
-        self._answer: Callable[..., Iterable[bytes]] = self.cache._install(app, wsgi_app, {})
+        self._answer = self.cache._install(app, wsgi_app, {})
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._answer(environ, start_response)

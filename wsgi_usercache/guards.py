@@ -1,19 +1,19 @@
 """Does anything guard a request for a static file: observe it, change its answer or forbid it?
 
-Only what is known to be harmless is passed over, recognised by name and never imported.
+Only what is known to be harmless is passed over, recognised by its code and never imported.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import flask
 from flask import signals
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-#: What a request meets on its way to the stock view and back. What only errors and OPTIONS meet is
-#: not here, because those are never served.
+#: What a request meets on its way to the stock view and back. OPTIONS is never served.
 _WAY = (
     "__call__",
     "wsgi_app",
@@ -30,17 +30,52 @@ _WAY = (
     "do_teardown_request",
     "do_teardown_appcontext",
 )
-_HARMLESS = {
+_TABLES = (
+    ("url_value_preprocessor", "url_value_preprocessors"),
+    ("before_request", "before_request_funcs"),
+    ("after_request", "after_request_funcs"),
+    ("teardown_request", "teardown_request_funcs"),
+)
+#: What an error meets: of a file, only a range that can not be had is one.
+_WAY_OF_ERRORS = (
+    "handle_user_exception",
+    "handle_http_exception",
+    "trap_http_exception",
+)
+
+
+def _always(app: flask.Flask, func: object) -> bool:
+    return True
+
+
+def _lets_reads_pass(app: flask.Flask, func: Any) -> bool:
+    """Whether Flask-WTF's check is its own and none for GET and HEAD."""
+    protection = inspect.getclosurevars(func).nonlocals.get("self")
+    checks = set(app.config.get("WTF_CSRF_METHODS", ("GET",)))
+    return (
+        _origin_of_code(getattr(protection, "protect", None))
+        == ("flask_wtf.csrf", "CSRFProtect.protect")
+    ) and checks.isdisjoint(("GET", "HEAD"))
+
+
+_HARMLESS: dict[tuple[str, str], Callable[[flask.Flask, Any], bool]] = {
     # Moves what log-in and log-out left in the session into a cookie; a file leaves nothing there.
-    ("flask_login.login_manager", "LoginManager._update_remember_cookie"),
+    ("flask_login.login_manager", "LoginManager._update_remember_cookie"): _always,
     # Finds out who asks, which a file does not ask.
-    ("flask_principal", "Principal._on_before_request"),
-    # Gives back a database session, which a file does not open.
-    ("flask_sqlalchemy.extension", "SQLAlchemy._teardown_session"),
+    ("flask_principal", "Principal._on_before_request"): _always,
+    # Lets pass whatever does not change anything.
+    ("flask_wtf.csrf", "CSRFProtect.init_app.<locals>.csrf_protect"): _lets_reads_pass,
+    # Give back a database session, which a file does not open.
+    ("flask_sqlalchemy.extension", "SQLAlchemy._teardown_session"): _always,
+    ("flask_sqlalchemy_lite._extension", "_close_sessions"): _always,
+    ("flask_sqlalchemy_lite._extension", "_close_async_sessions"): _always,
+    # Deletes outdated sessions, now and then; pages have it done often enough.
+    ("flask_session.base", "ServerSideSessionInterface._cleanup_n_requests"): _always,
 }
+#: What is sent for each request.
 # Not among them: got_request_exception. A file that can be served raises nothing, one that can
 # not is left to Flask.
-_SIGNALS = (
+SIGNALS = (
     signals.request_started,
     signals.request_finished,
     signals.request_tearing_down,
@@ -54,8 +89,6 @@ def guard_of(app: flask.Flask, endpoint: str) -> str | None:
     """Return what might observe or forbid a request for this endpoint, None if nothing."""
     if app.config["USE_X_SENDFILE"]:
         return "USE_X_SENDFILE is set"
-    if app.config["TRUSTED_HOSTS"] is not None:
-        return "TRUSTED_HOSTS is set"
     if app.request_class is not flask.Request:
         return "request_class is not Flask's own"
     if app.response_class is not flask.Response:
@@ -75,30 +108,64 @@ def overridden(owner: object, stock: type, names: Iterable[str]) -> str | None:
     return None
 
 
-def _hook(app: flask.Flask, endpoint: str) -> str | None:
-    """Return the first hook around a request for *endpoint* that is not known to be harmless."""
-    names: list[str | None] = [None]
+def answers_errors(app: flask.Flask, endpoint: str) -> bool:
+    """Whether the app has an answer of its own for a range that can not be had."""
+    specs = (app.error_handler_spec.get(name, {}) for name in _scopes(endpoint))
+    kinds = (kind for spec in specs for code in (None, 416) for kind in spec.get(code, ()))
+    return (
+        any(issubclass(RequestedRangeNotSatisfiable, kind) for kind in kinds)
+        or app.config["TRAP_HTTP_EXCEPTIONS"]
+        or overridden(app, flask.Flask, _WAY_OF_ERRORS) is not None
+    )
+
+
+def places(app: flask.Flask, endpoints: Iterable[str]) -> tuple[Sized, ...]:
+    """Return where hooks, error handlers, views and blueprints are put: sizes tell of more."""
+    tables: list[dict[Any, Any]] = [getattr(app, name) for _, name in _TABLES]
+    tables.append(app.error_handler_spec)
+    scopes = sorted({scope for each in endpoints for scope in _scopes(each)}, key=str)
+    of_scopes = [table[scope] for table in tables for scope in scopes if scope in table]
+    others = (app.teardown_appcontext_funcs, app.view_functions, app.blueprints)
+    return (*tables, *of_scopes, *others)
+
+
+def _scopes(endpoint: str) -> list[str | None]:
+    """Return the names under which the hooks of an endpoint are kept: app and blueprints."""
+    scopes: list[str | None] = [None]
     blueprint = endpoint.rpartition(".")[0]
     while blueprint:
-        names.append(blueprint)
+        scopes.append(blueprint)
         blueprint = blueprint.rpartition(".")[0]
-    tables: tuple[tuple[str, Any], ...] = (
-        ("url_value_preprocessor", app.url_value_preprocessors),
-        ("before_request", app.before_request_funcs),
-        ("after_request", app.after_request_funcs),
-        ("teardown_request", app.teardown_request_funcs),
-        ("teardown_appcontext", {None: app.teardown_appcontext_funcs}),
-    )
+    return scopes
+
+
+def _hook(app: flask.Flask, endpoint: str) -> str | None:
+    """Return the first hook around a request for *endpoint* that is not known to be harmless."""
+    tables: list[tuple[str, Any]] = [(kind, getattr(app, name)) for kind, name in _TABLES]
+    tables.append(("teardown_appcontext", {None: app.teardown_appcontext_funcs}))
     for kind, table in tables:
-        for func in (func for name in names for func in table.get(name, ())):
-            if not (_is_ours(func) or (inspect.ismethod(func) and origin(func) in _HARMLESS)):
+        for func in (func for scope in _scopes(endpoint) for func in table.get(scope, ())):
+            if not (_is_ours(func) or _is_harmless(app, func)):
                 return f"{kind} has {name_of(func)}"
     return None
 
 
+def _is_harmless(app: flask.Flask, func: object) -> bool:
+    origin = _origin_of_code(func)
+    return origin in _HARMLESS and _HARMLESS[origin](app, func)
+
+
+def _origin_of_code(func: object) -> tuple[str, str] | None:
+    """Return where the code that will run was written, whatever a decorator says of it."""
+    function = getattr(func, "__func__", func)
+    if not inspect.isfunction(function):
+        return None
+    return function.__globals__["__name__"], function.__code__.co_qualname
+
+
 def listener_of(app: flask.Flask) -> str | None:
     """Return who listens to the signals of each request; listeners may come at any time."""
-    for signal in _SIGNALS:
+    for signal in SIGNALS:
         if signal.receivers:
             for receiver in signal.receivers_for(app):
                 if not _is_ours(receiver):

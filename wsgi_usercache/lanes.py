@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Located:
     directory: str
     filename: str
     max_age: int | None  # seconds a browser may keep it; None: it asks each time
+    own_errors: bool  # the app itself answers a range that can not be had
+    varies_by: tuple[str, ...] = ()  # what else of the environ has a say in where it is
+    good_until: float = inf  # on the clock of whoever located it
+    stands: Callable[[], bool] | None = None  # asked before each use, if there is one
 
 
 class StaticLanes(Protocol):

@@ -25,6 +25,10 @@ def _is_seconds(value: Any) -> bool:
     return is_number and 0 <= value <= sys.float_info.max
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_namespace(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value) is not None
 
@@ -34,10 +38,14 @@ def _is_mode(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "enabled": (lambda value: isinstance(value, bool), "True or False"),
+    "enabled": (_is_bool, "True or False"),
     "ttl": (lambda value: _is_seconds(value) and value > 0, "> 0 seconds"),
     "maxsize": (lambda value: type(value) is int and value >= 1, ">= 1 user"),
     "static": (lambda value: value in _STATIC, f"one of {_STATIC}"),
+    "static_bytes": (lambda value: type(value) is int and value >= 0, ">= 0 bytes"),
+    "check_interval": (_is_seconds, ">= 0 seconds"),
+    "precompressed": (_is_bool, "True or False"),
+    "follow_symlinks": (_is_bool, "True or False"),
     "vary": (lambda value: value is None or callable(value), "callable or None"),
     "session": (
         lambda value: value is None or callable(value),
@@ -66,6 +74,10 @@ class Options:
     excluded_paths: PathPatterns = _NO_PATHS  # resolved only if something touches the user
     fresh_paths: PathPatterns = _NO_PATHS  # always loaded
     static: str = "auto"  # auto, serve, bypass, off
+    static_bytes: int = 64 * 2**20  # bytes of small files kept in memory, per process
+    check_interval: float = 1.0  # seconds after which a file is looked at again; 0: each time
+    precompressed: bool = False  # serve a.css.br, .zst or .gz to clients that accept it
+    follow_symlinks: bool = False  # serve what a link in the folder finds outside of it
     load: tuple[str, ...] = ()  # relationship paths kept with the user
     volatile: tuple[str, ...] = ()  # columns whose change alone does not count
     exclude: tuple[str, ...] = ()  # columns never kept in memory

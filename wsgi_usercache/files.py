@@ -1,0 +1,208 @@
+"""Which version of this file is on the disk now? Looked at again after the check interval.
+
+Small files stay in memory. Whatever is not plainly a regular file inside its folder is not found.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple
+
+from cachetools import LRUCache, TLRUCache
+
+from .prepared import Prepared, prepare, version_of
+
+_MAX_FILE_BYTES = 256 * 2**10  # larger files are streamed from the disk
+_ENTRY_SIZE = 4096  # bytes; what headers and keys of a prepared file weigh, roughly
+_SAME_STAMP = 0.05  # seconds; a write this soon after another may leave the same file times
+_LOOKS = 4096  # files whose status is remembered
+_LONGEST = 1024  # characters; longer paths are not remembered
+_MISSING = 1.0  # seconds; the longest a file may be missed after it came
+
+
+class Source(NamedTuple):
+    """The bytes to answer with, and what their headers say."""
+
+    path: str
+    directory: str
+    name: str  # whose type and file name they have
+    max_age: int | None
+    coding: str | None = None
+    varies: bool = False
+
+
+class Look(NamedTuple):
+    """What a path was at one moment; None is no regular file."""
+
+    status: os.stat_result | None
+    good_until: float
+
+
+class OpenFile(io.FileIO):
+    """A file to be sent. Once *promised* is set, so many bytes are read of it and never more.
+
+    If it was cut meanwhile, reading and closing are errors: whoever sends it must then end the
+    connection, because the client would take the next answer for the rest of the file.
+    """
+
+    promised: int | None = None  # bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.promised is None:
+            return super().read(-1 if size is None else size)
+        left = max(self.promised - self.tell(), 0)
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = super().read(wanted)
+        if wanted and not data:
+            raise self._cut()
+        return data
+
+    def close(self) -> None:
+        promised = self.promised
+        is_cut = (
+            promised is not None and not self.closed and os.fstat(self.fileno()).st_size < promised
+        )
+        super().close()
+        if is_cut:
+            raise self._cut()
+
+    def _cut(self) -> RuntimeError:
+        return RuntimeError(f"{self.name!r} was cut while it was being sent")
+
+
+class Files:
+    """The files on the disk, at most *check_interval* seconds of *clock* ago.
+
+    *evicted* is called when some had to make room in the *max_bytes* of memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        max_bytes: int,
+        check_interval: float,
+        follow_symlinks: bool,
+        evicted: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._max_bytes = max_bytes
+        self._check_interval = check_interval
+        self._follow_symlinks = follow_symlinks
+        self._lock = Lock()
+        self._looks: TLRUCache[str, Look] = TLRUCache(
+            _LOOKS, ttu=lambda _path, look, _now: look.good_until, timer=clock
+        )
+        self._kept: LRUCache[Source, Prepared] = LRUCache(max_bytes, getsizeof=_weight)
+        self._evicted = evicted
+
+    def look(self, path: str) -> Look:
+        """Return what is at *path*; what is missing is remembered for a second at most."""
+        with self._lock:
+            known = self._looks.get(path)
+        if known is not None:
+            return known
+        now = self._clock()
+        status = _regular(path)
+        interval = self._check_interval
+        if status is None:
+            interval = min(interval, _MISSING)
+        elif self._is_new(status):
+            interval = 0.0
+        look = Look(status, now + interval)
+        if interval > 0 and len(path) <= _LONGEST:
+            with self._lock:
+                self._looks[path] = look
+        return look
+
+    def find(self, source: Source) -> tuple[Prepared, OpenFile | None] | None:
+        """Return the file as it is prepared; a large one opened, for the caller to close."""
+        status = self.look(source.path).status
+        if status is None:
+            return None
+        with self._lock:
+            known = self._kept.get(source)
+        if known is not None and known.body is not None and known.version == version_of(status):
+            return known, None
+        file = _open(source.path)
+        if file is None:
+            return None
+        prepared = None
+        try:
+            prepared = self._read(source, file, known)
+        finally:
+            if prepared is None or prepared.body is not None:
+                file.close()
+        if prepared is None:
+            return None
+        return prepared, None if prepared.body is not None else file
+
+    def _read(self, source: Source, file: OpenFile, known: Prepared | None) -> Prepared | None:
+        status = os.fstat(file.fileno())
+        version = version_of(status)
+        if known is not None and known.version == version:
+            return known
+        if not stat.S_ISREG(status.st_mode) or not self._is_allowed(source):
+            return None
+        body = None
+        if status.st_size <= _MAX_FILE_BYTES:
+            body = file.readall()
+            if len(body) != status.st_size or version_of(os.fstat(file.fileno())) != version:
+                return None  # being written to
+        prepared = prepare(
+            source.path,
+            source.name,
+            status,
+            body,
+            max_age=source.max_age,
+            coding=source.coding,
+            varies=source.varies,
+        )
+        self._keep(source, prepared, status)
+        return prepared
+
+    def _keep(self, source: Source, prepared: Prepared, status: os.stat_result) -> None:
+        weight = _weight(prepared)
+        if weight > self._max_bytes or self._is_new(status):
+            return
+        with self._lock:
+            is_full = self._kept.currsize + weight > self._max_bytes
+            self._kept[source] = prepared
+        if is_full:
+            self._evicted()
+
+    def _is_new(self, status: os.stat_result) -> bool:
+        return abs(self._wall() - status.st_ctime) < _SAME_STAMP
+
+    def _is_allowed(self, source: Source) -> bool:
+        """Whether the file lies in its folder, symbolic links followed."""
+        if self._follow_symlinks:
+            return True
+        folder = os.path.join(os.path.realpath(source.directory), "")
+        return os.path.realpath(source.path).startswith(folder)
+
+
+def _weight(prepared: Prepared) -> int:
+    return _ENTRY_SIZE + len(prepared.body or b"")
+
+
+def _regular(path: str) -> os.stat_result | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _open(path: str) -> OpenFile | None:
+    """Return the file opened, without waiting for the writer of what has become a FIFO."""
+    try:
+        return OpenFile(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+    except OSError:
+        return None
