@@ -360,17 +360,6 @@ def test_a_harmless_hook_that_was_decorated_guards(app: flask.Flask) -> None:
     assert Front(app).lane("/static/a.css") is Lane.BYPASS
 
 
-def test_hooks_of_our_own_guard_nothing(app: flask.Flask) -> None:
-    def ours(*_: object, **__: object) -> None:
-        """Stand in for what the adapters put there."""
-
-    ours.__module__ = "wsgi_usercache.adapters.flask_login"
-    app.before_request(ours)
-    with signals.request_started.connected_to(ours, app):
-        for front in each_way(app):
-            assert front.lane("/static/a.css") is Lane.SERVE
-
-
 def test_a_hook_of_somebody_with_a_similar_name_guards(app: flask.Flask) -> None:
     def theirs() -> None:
         """Stand in for another package."""
@@ -400,8 +389,14 @@ def relative_folder(app: flask.Flask) -> None:
     app.root_path, app.static_folder = "", "app"
 
 
+def view_for_users(app: flask.Flask) -> None:
+    flask_login.LoginManager(app)
+    app.view_functions["static"] = flask_login.login_required(app.view_functions["static"])
+
+
 NOT_STOCK: dict[str, Change] = {
     "wrapped view": wrapped_view,
+    "view for users only": view_for_users,
     "send_static_file": overriding("send_static_file"),
     "send_static_file on the instance": on_instance("send_static_file"),
     "get_send_file_max_age": overriding("get_send_file_max_age"),

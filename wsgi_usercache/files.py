@@ -21,6 +21,7 @@ _ENTRY_SIZE = 4096  # bytes; what headers and keys of a prepared file weigh, rou
 _SAME_STAMP = 0.05  # seconds; a write this soon after another may leave the same file times
 _LOOKS = 4096  # files whose status is remembered
 _LONGEST = 1024  # characters; longer paths are not remembered
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has neither this nor FIFOs
 _MISSING = 1.0  # seconds; the longest a file may be missed after it came
 
 
@@ -40,6 +41,14 @@ class Look(NamedTuple):
 
     status: os.stat_result | None
     good_until: float
+
+
+class Found(NamedTuple):
+    """A file prepared: large, and opened for the caller to close; or small, and perhaps kept."""
+
+    prepared: Prepared
+    file: OpenFile | None
+    is_kept: bool
 
 
 class OpenFile(io.FileIO):
@@ -77,7 +86,7 @@ class OpenFile(io.FileIO):
 class Files:
     """The files on the disk, at most *check_interval* seconds of *clock* ago.
 
-    *evicted* is called when some had to make room in the *max_bytes* of memory.
+    *dropped* is called when some are no longer kept in the *max_bytes* of memory.
     """
 
     def __init__(
@@ -88,7 +97,7 @@ class Files:
         max_bytes: int,
         check_interval: float,
         follow_symlinks: bool,
-        evicted: Callable[[], None],
+        dropped: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._wall = wall
@@ -100,7 +109,7 @@ class Files:
             _LOOKS, ttu=lambda _path, look, _now: look.good_until, timer=clock
         )
         self._kept: LRUCache[Source, Prepared] = LRUCache(max_bytes, getsizeof=_weight)
-        self._evicted = evicted
+        self._dropped = dropped
 
     def look(self, path: str) -> Look:
         """Return what is at *path*; what is missing is remembered for a second at most."""
@@ -121,33 +130,28 @@ class Files:
                 self._looks[path] = look
         return look
 
-    def find(self, source: Source) -> tuple[Prepared, OpenFile | None] | None:
-        """Return the file as it is prepared; a large one opened, for the caller to close."""
-        status = self.look(source.path).status
-        if status is None:
-            return None
+    def find(self, source: Source, status: os.stat_result) -> Found | None:
+        """Return the file, last seen with *status*, as it is prepared; None if it is gone."""
         with self._lock:
             known = self._kept.get(source)
         if known is not None and known.body is not None and known.version == version_of(status):
-            return known, None
+            return Found(known, None, True)
         file = _open(source.path)
         if file is None:
             return None
-        prepared = None
+        found = None
         try:
-            prepared = self._read(source, file, known)
+            found = self._read(source, file, known)
         finally:
-            if prepared is None or prepared.body is not None:
+            if found is None or found.file is None:
                 file.close()
-        if prepared is None:
-            return None
-        return prepared, None if prepared.body is not None else file
+        return found
 
-    def _read(self, source: Source, file: OpenFile, known: Prepared | None) -> Prepared | None:
+    def _read(self, source: Source, file: OpenFile, known: Prepared | None) -> Found | None:
         status = os.fstat(file.fileno())
         version = version_of(status)
         if known is not None and known.version == version:
-            return known
+            return Found(known, file if known.body is None else None, True)
         if not stat.S_ISREG(status.st_mode) or not self._is_allowed(source):
             return None
         body = None
@@ -164,18 +168,19 @@ class Files:
             coding=source.coding,
             varies=source.varies,
         )
-        self._keep(source, prepared, status)
-        return prepared
+        is_kept = self._keep(source, prepared, status)
+        return Found(prepared, file if body is None else None, is_kept)
 
-    def _keep(self, source: Source, prepared: Prepared, status: os.stat_result) -> None:
+    def _keep(self, source: Source, prepared: Prepared, status: os.stat_result) -> bool:
         weight = _weight(prepared)
         if weight > self._max_bytes or self._is_new(status):
-            return
+            return False
         with self._lock:
-            is_full = self._kept.currsize + weight > self._max_bytes
+            drops = source in self._kept or self._kept.currsize + weight > self._max_bytes
             self._kept[source] = prepared
-        if is_full:
-            self._evicted()
+        if drops:
+            self._dropped()
+        return True
 
     def _is_new(self, status: os.stat_result) -> bool:
         return abs(self._wall() - status.st_ctime) < _SAME_STAMP
@@ -203,6 +208,6 @@ def _regular(path: str) -> os.stat_result | None:
 def _open(path: str) -> OpenFile | None:
     """Return the file opened, without waiting for the writer of what has become a FIFO."""
     try:
-        return OpenFile(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+        return OpenFile(path, opener=lambda path, flags: os.open(path, flags | _NO_WAITING))
     except OSError:
         return None

@@ -53,7 +53,7 @@ def _lets_reads_pass(app: flask.Flask, func: Any) -> bool:
     protection = inspect.getclosurevars(func).nonlocals.get("self")
     checks = set(app.config.get("WTF_CSRF_METHODS", ("GET",)))
     return (
-        _origin_of_code(getattr(protection, "protect", None))
+        origin_of_code(getattr(protection, "protect", None))
         == ("flask_wtf.csrf", "CSRFProtect.protect")
     ) and checks.isdisjoint(("GET", "HEAD"))
 
@@ -151,12 +151,15 @@ def _hook(app: flask.Flask, endpoint: str) -> str | None:
 
 
 def _is_harmless(app: flask.Flask, func: object) -> bool:
-    origin = _origin_of_code(func)
+    origin = origin_of_code(func)
     return origin in _HARMLESS and _HARMLESS[origin](app, func)
 
 
-def _origin_of_code(func: object) -> tuple[str, str] | None:
-    """Return where the code that will run was written, whatever a decorator says of it."""
+def origin_of_code(func: object) -> tuple[str, str] | None:
+    """Return module and qualified name of the code that will run.
+
+    ``functools.wraps`` gives a decorator's wrapper the names of what it wraps, but not its code.
+    """
     function = getattr(func, "__func__", func)
     if not inspect.isfunction(function):
         return None
@@ -173,16 +176,13 @@ def listener_of(app: flask.Flask) -> str | None:
     return None
 
 
-def origin(func: object) -> tuple[str | None, str | None]:
-    """Return the module and the qualified name of a function, method or callable object."""
-    return getattr(func, "__module__", None), getattr(func, "__qualname__", None)
-
-
 def _is_ours(func: object) -> bool:
-    return str(origin(func)[0]).startswith("wsgi_usercache.")
+    code = origin_of_code(func)
+    module = type(func).__module__ if code is None else code[0]
+    return module.startswith("wsgi_usercache.")
 
 
 def name_of(func: object) -> str:
     """Return a function's full name, for people."""
-    module, name = origin(func)
-    return f"{module}.{name or type(func).__qualname__}"
+    name = getattr(func, "__qualname__", None) or type(func).__qualname__
+    return f"{getattr(func, '__module__', None)}.{name}"

@@ -67,16 +67,20 @@ def prepare(
         headers["Content-Encoding"] = coding
     if varies:
         headers["Vary"] = "Accept-Encoding"
+    etag = headers["ETag"]
+    environ = {"REQUEST_METHOD": "GET", "HTTP_IF_NONE_MATCH": etag}
+    response = Response(headers=Headers(headers))
+    response.make_conditional(environ, accept_ranges=True)
     return Prepared(
         version=version_of(status),
         headers=headers,
-        etag=headers["ETag"],
+        etag=etag,
         size=status.st_size,
         max_age=max_age,
         coding=coding,
         body=body,
-        whole=_answered(headers, {}),
-        unmodified=_answered(headers, {"HTTP_IF_NONE_MATCH": headers["ETag"]}),
+        whole=tuple(response.headers),
+        unmodified=tuple(response.get_wsgi_headers(environ)),
     )
 
 
@@ -108,10 +112,3 @@ def _headers(path: str, name: str, status: os.stat_result, max_age: int | None) 
     )
     response.content_length = status.st_size
     return response.headers
-
-
-def _answered(headers: Headers, conditions: dict[str, str]) -> tuple[Header, ...]:
-    environ = {"REQUEST_METHOD": "GET", **conditions}
-    response = Response(headers=Headers(headers))
-    response.make_conditional(environ, accept_ranges=True)
-    return tuple(response.get_wsgi_headers(environ))

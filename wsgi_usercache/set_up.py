@@ -12,7 +12,7 @@ from typing import Any
 
 import flask
 
-from .guards import answers_errors, guard_of, name_of, origin, overridden, places
+from .guards import answers_errors, guard_of, name_of, origin_of_code, overridden, places
 
 _STOCK_VIEW = ("flask.app", "Flask.__init__.<locals>.<lambda>")
 _STOCK_WAY = ("send_static_file", "get_send_file_max_age")
@@ -103,7 +103,7 @@ def _folder(app: flask.Flask, view: object) -> tuple[str | None, str | None]:
     if inspect.ismethod(view):
         stock = flask.Flask if view.__self__ is app else flask.Blueprint
         owner = view.__self__ if view.__func__ is stock.send_static_file else None
-    elif origin(view) == _STOCK_VIEW:
+    elif origin_of_code(view) == _STOCK_VIEW:
         owner = app
     if owner is None:
         return None, f"its view {name_of(view)} is not Flask's own"

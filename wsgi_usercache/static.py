@@ -6,6 +6,7 @@ inside its folder is declined, and Flask answers.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from mimetypes import guess_type
@@ -15,7 +16,7 @@ from werkzeug.security import safe_join
 
 from .at_hand import AtHand, ReadyFile, Reply
 from .encodings import SUFFIXES, choose
-from .files import Files, Look, Source
+from .files import Files, Source
 from .prepared import Prepared, dated
 from .replies import reply_to
 
@@ -78,7 +79,7 @@ class StaticFiles:
             max_bytes=max_bytes,
             check_interval=check_interval,
             follow_symlinks=follow_symlinks,
-            evicted=at_hand.clear,
+            dropped=at_hand.clear,
         )
 
     def reply(self, environ: WSGIEnvironment) -> Reply | None:
@@ -88,11 +89,11 @@ class StaticFiles:
         chosen = None if located is None else self._choose(located, environ)
         if located is None or chosen is None:
             return None
-        source, good_until = chosen
-        found = self._files.find(source)
+        source, status, good_until = chosen
+        found = self._files.find(source, status)
         if found is None:
             return None
-        prepared, file = found
+        prepared, file, is_kept = found
         reply = None
         try:
             second = int(self._wall())
@@ -100,7 +101,7 @@ class StaticFiles:
         finally:
             if reply is None and file is not None:
                 file.close()
-        if file is None and environ["REQUEST_METHOD"] == "GET":
+        if is_kept and file is None and environ["REQUEST_METHOD"] == "GET":
             ready = self._ready(prepared, min(good_until, located.good_until), located.stands)
             varies_by = (*located.varies_by, *self._varies_by)
             self._at_hand.put(environ, ready, varies_by=varies_by, version=version)
@@ -121,28 +122,34 @@ class StaticFiles:
             stands=stands,
         )
 
-    def _choose(self, located: File, environ: WSGIEnvironment) -> tuple[Source, float] | None:
-        """Return the bytes to answer with, and until when that choice stands."""
+    def _choose(
+        self, located: File, environ: WSGIEnvironment
+    ) -> tuple[Source, os.stat_result, float] | None:
+        """Return the bytes to answer with, as last seen, and until when that choice stands."""
         path = safe_join(located.directory, located.filename)
-        look = None if path is None else self._files.look(path)
-        if path is None or look is None or look.status is None:
+        original = None if path is None else self._files.look(path)
+        if path is None or original is None or original.status is None:
             return None
         source = Source(path, located.directory, path, located.max_age)
         if not self._varies_by or guess_type(path)[1] is not None:
-            return source, look.good_until
+            return source, original.status, original.good_until
         looks = {coding: self._files.look(path + end) for coding, end in SUFFIXES.items()}
-        good_until = min(each.good_until for each in (look, *looks.values()))
-        codings = [coding for coding, each in looks.items() if _is_of(each, look)]
-        if not codings:
-            return source, good_until
+        good_until = min(look.good_until for look in (original, *looks.values()))
+        statuses = {
+            coding: look.status
+            for coding, look in looks.items()
+            if look.status is not None and not _is_outdated(look.status, original.status)
+        }
+        if not statuses:
+            return source, original.status, good_until
         accepted = environ.get("HTTP_ACCEPT_ENCODING", "")
-        coding = choose(codings, accepted, whole="HTTP_RANGE" not in environ)
-        path += "" if coding is None else SUFFIXES[coding]
-        return source._replace(path=path, coding=coding, varies=True), good_until
+        coding = choose(statuses, accepted, whole="HTTP_RANGE" not in environ)
+        if coding is None:
+            return source._replace(varies=True), original.status, good_until
+        source = source._replace(path=path + SUFFIXES[coding], coding=coding, varies=True)
+        return source, statuses[coding], good_until
 
 
-def _is_of(sibling: Look, original: Look) -> bool:
-    """Whether a compressed file is there and no older than what it was made of."""
-    if sibling.status is None or original.status is None:
-        return False
-    return int(sibling.status.st_mtime) >= int(original.status.st_mtime)
+def _is_outdated(sibling: os.stat_result, original: os.stat_result) -> bool:
+    """Whether a compressed file is older than what it was made of."""
+    return int(sibling.st_mtime) < int(original.st_mtime)
