@@ -104,6 +104,7 @@ def site(tmp_path: Path) -> Site:
         ("identity;q=0", None),  # nothing else is accepted either; Flask sends it, too
         ("gzipped, brotli", None),
         ("gzip;q=nonsense", None),
+        ("gzip, x" + "x" * 2000, None),  # nobody's browser
     ],
 )
 def test_a_client_gets_the_coding_it_likes_best(

@@ -9,6 +9,7 @@ from werkzeug.http import parse_accept_header
 
 #: What a sibling's name ends in, by content coding; where a client does not mind, the first wins.
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+_LONGEST = 1024  # characters; longer headers take Werkzeug too long to be worth it
 
 
 def choose(codings: Iterable[str], accept_encoding: str, *, whole: bool = True) -> str | None:
@@ -17,6 +18,8 @@ def choose(codings: Iterable[str], accept_encoding: str, *, whole: bool = True) 
     With *whole* false a part is asked for, and a part is of the file as it is, unless the client
     refuses that: then the range is not looked at.
     """
+    if len(accept_encoding) > _LONGEST:
+        return None
     accepted = parse_accept_header(accept_encoding, Accept)
     # What is not refused may be sent, after all that is named.
     plain = accepted.quality("identity") if _names(accepted, "identity") else 0.0001

@@ -176,9 +176,9 @@ class Files:
         if weight > self._max_bytes or self._is_new(status):
             return False
         with self._lock:
-            drops = source in self._kept or self._kept.currsize + weight > self._max_bytes
+            is_full = self._kept.currsize + weight > self._max_bytes
             self._kept[source] = prepared
-        if drops:
+        if is_full:
             self._dropped()
         return True
 
