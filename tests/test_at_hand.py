@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import flask
 import pytest
-from flask import request_started
 from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgi_usercache import UserCache
 from wsgi_usercache.app_cache import Clocks
-from wsgi_usercache.at_hand import AtHand, ReadyFile
+from wsgi_usercache.at_hand import ReadyFile
 
 LOOKS = ("stat", "lstat", "open", "scandir", "listdir", "readlink")
 
@@ -138,6 +137,36 @@ def test_each_request_looks_if_the_interval_is_zero(
     assert site.ask()[0] == 404
 
 
+def test_only_the_same_request_is_answered_the_same(site: Site) -> None:
+    site.app.add_url_rule("/static/a.css", endpoint="socket", websocket=True)
+    site.ask("/")
+    upgrade = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+    for _ in range(2):
+        assert site.ask() == (200, b"a")
+        assert site.ask(REQUEST_METHOD="HEAD") == (200, b"")
+        assert site.ask(REQUEST_METHOD="POST")[0] == 405
+        assert site.ask(**upgrade)[0] != 200
+
+
+@pytest.mark.parametrize("conditions", [{}, {"HTTP_IF_NONE_MATCH": "…"}])
+def test_a_server_may_do_with_the_headers_what_it_likes(
+    site: Site, conditions: dict[str, str]
+) -> None:
+    seen: list[Any] = []
+
+    def start(status: str, headers: list[tuple[str, str]]) -> Any:
+        seen.append((status, list(headers)))
+        headers.clear()
+
+    b"".join(site.app.wsgi_app(create_environ("/static/a.css"), start))
+    etag = dict(seen.pop()[1])["ETag"]
+    for _ in range(3):
+        environ = create_environ("/static/a.css") | dict.fromkeys(conditions, etag)
+        b"".join(site.app.wsgi_app(environ, start))
+    assert seen == [seen[0]] * 3
+    assert seen[0][1]
+
+
 def test_what_is_missing_is_remembered_for_a_second_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,73 +203,3 @@ def test_the_first_request_does_not_scan(
 
 def ready(body: bytes) -> ReadyFile:
     return ReadyFile(body, '"etag"', [], [], good_until=1.0, stands=None)
-
-
-def test_what_was_found_out_before_a_change_is_not_put_at_hand() -> None:
-    at_hand = AtHand()
-    version = at_hand.version
-    at_hand.clear()
-    at_hand.put({"PATH_INFO": "/"}, ready(b"old"), varies_by=(), version=version)
-    assert at_hand.get("/") is None
-
-
-@contextmanager
-def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
-    """Act once, in the middle of the next request: when it looks at its file."""
-    plain, acts = os.stat, [act]
-
-    def stat(*args: Any, **options: Any) -> os.stat_result:
-        if acts:
-            acts.pop()()
-        return plain(*args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", stat)
-        yield
-    assert not acts
-
-
-def test_a_listener_that_comes_while_a_file_is_found_hears_of_the_next(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard = []
-
-    def listener(*_: Any, **__: Any) -> None:
-        heard.append(True)
-
-    site.ask("/")
-    with meanwhile(monkeypatch, lambda: request_started.connect(listener, site.app)):
-        assert site.ask() == (200, b"a")
-    assert not heard
-    assert site.ask() == (200, b"a")
-    assert heard == [True]
-    request_started.disconnect(listener, site.app)
-
-
-def test_a_hook_that_comes_while_a_file_is_found_sees_the_next(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with meanwhile(monkeypatch, lambda: site.app.before_request(lambda: ("not for you", 403))):
-        assert site.ask() == (200, b"a")
-    assert site.ask() == (403, b"not for you")
-
-
-def test_a_child_counts_for_itself(site: Site) -> None:
-    """After a fork what was at hand may still be used; the figures are the child's own."""
-    site.ask("/")
-    for _ in range(3):
-        site.ask()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answers = [site.ask()]
-        site.clock.now += 1
-        answers += [site.ask(), site.ask()]
-        right = answers == [(200, b"a")] * 3 and 2 <= site.cache.stats().served <= 3
-        os.write(writing, b"right" if right else b"wrong")
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as answer:
-        assert answer.read() == b"right"
-    assert os.waitpid(child, 0)[1] == 0
-    assert site.cache.stats().served == 3

@@ -58,7 +58,7 @@ def kept_of(site: Site, requests: Iterable[dict[str, str]]) -> int:
     tracemalloc.start()
     try:
         for asked in requests:
-            assert site.ask(**asked)[0] == 200
+            assert site.ask(**asked)[0] in (200, 404)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
     finally:
@@ -78,6 +78,12 @@ def test_other_spellings_do_not_pile_up(tmp_path: Path) -> None:
     spelled = ("/static/" + "./" * number + "a.css" for number in range(0, 4000, 16))
     requests = [{"PATH_INFO": path, "HTTP_HOST": "x.example.test"} for path in spelled]
     assert kept_of(negotiating(tmp_path), requests) < 2**18  # the paths are four times as much
+
+
+def test_long_names_of_nothing_do_not_pile_up(tmp_path: Path) -> None:
+    names = (str(number) + "/x" * 1_000 for number in range(500))
+    requests = [{"PATH_INFO": f"/static/{name}", "HTTP_HOST": "x.example.test"} for name in names]
+    assert kept_of(negotiating(tmp_path), requests) < 2**18  # the names are four times as much
 
 
 @pytest.mark.parametrize(("length", "count"), [(100_000, 50), (10, 1_000)])

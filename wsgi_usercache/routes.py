@@ -50,8 +50,8 @@ class StaticRoutes:
 
     The set-up is looked at again every *check_interval* seconds of *clock*. Listeners may come at
     any time and are seen at once; so are, until :meth:`settle`, hooks, error handlers, views and
-    blueprints. *changed* is called then. *wrapped_wsgi_app* says that something stands between the
-    middleware and Flask.
+    blueprints. *changed* is called when a listener has come. *wrapped_wsgi_app* says that
+    something stands between the middleware and Flask.
     """
 
     def __init__(
@@ -163,7 +163,6 @@ class StaticRoutes:
         if known is None or not found.has_rules_of(known):
             self._matches = LRUCache(_MEMORY)
         self._set_up = found
-        self._changed()
         return found
 
     def _listener_came(self, _signal: object, **_about: object) -> None:
