@@ -297,6 +297,15 @@ def test_a_symlink_out_of_the_folder_is_declined_and_one_inside_is_followed(
     assert comparable(ask(served, "in.css")) == comparable(ask(flask_app(folder), "in.css"))
 
 
+def test_a_symlink_out_of_the_folder_is_followed_if_asked_for(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.css").symlink_to(folder / "a.css")
+    served = files(tmp_path, follow_symlinks=True)
+    assert comparable(ask(served, "out.css")) == comparable(ask(flask_app(tmp_path), "out.css"))
+    assert ask(served, "../a.css") is None
+
+
 def test_a_symlinked_folder_serves_its_files(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     link = tmp_path / "link"

@@ -122,8 +122,6 @@ class Files:
         interval = self._check_interval
         if status is None:
             interval = min(interval, _MISSING)
-        elif self._is_new(status):
-            interval = 0.0
         look = Look(status, now + interval)
         if interval > 0 and len(path) <= _LONGEST:
             with self._lock:
@@ -173,7 +171,8 @@ class Files:
 
     def _keep(self, source: Source, prepared: Prepared, status: os.stat_result) -> bool:
         weight = _weight(prepared)
-        if weight > self._max_bytes or self._is_new(status):
+        is_new = abs(self._wall() - status.st_ctime) < _SAME_STAMP
+        if is_new or weight > self._max_bytes:
             return False
         with self._lock:
             is_full = self._kept.currsize + weight > self._max_bytes
@@ -181,9 +180,6 @@ class Files:
         if is_full:
             self._dropped()
         return True
-
-    def _is_new(self, status: os.stat_result) -> bool:
-        return abs(self._wall() - status.st_ctime) < _SAME_STAMP
 
     def _is_allowed(self, source: Source) -> bool:
         """Whether the file lies in its folder, symbolic links followed."""
