@@ -120,13 +120,12 @@ def answers_errors(app: flask.Flask, endpoint: str) -> bool:
 
 
 def places(app: flask.Flask, endpoints: Iterable[str]) -> tuple[Sized, ...]:
-    """Return where hooks, error handlers, views and blueprints are put: sizes tell of more."""
+    """Return where hooks, error handlers and views are put: their sizes tell of more."""
     tables: list[dict[Any, Any]] = [getattr(app, name) for _, name in _TABLES]
     tables.append(app.error_handler_spec)
     scopes = sorted({scope for each in endpoints for scope in _scopes(each)}, key=str)
     of_scopes = [table[scope] for table in tables for scope in scopes if scope in table]
-    others = (app.teardown_appcontext_funcs, app.view_functions, app.blueprints)
-    return (*tables, *of_scopes, *others)
+    return (*tables, *of_scopes, app.teardown_appcontext_funcs, app.view_functions)
 
 
 def _scopes(endpoint: str) -> list[str | None]:

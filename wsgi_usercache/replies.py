@@ -35,9 +35,10 @@ def reply_to(
     *,
     own_errors: bool,
 ) -> Reply | None:
-    """Return the answer to a GET or HEAD; it closes *file*.
+    """Return the answer to a GET or HEAD; whoever sends it closes *file* with it.
 
-    None: the app itself answers a range that can not be had, because it has *own_errors*.
+    None, and *file* still open: the app itself answers a range that can not be had, because it
+    has *own_errors*.
     """
     method = environ["REQUEST_METHOD"]
     conditions = _conditions(environ, prepared)
@@ -55,8 +56,10 @@ def reply_to(
     try:
         response.make_conditional(conditions, accept_ranges=True, complete_length=prepared.size)
     except RequestedRangeNotSatisfiable as error:
+        if own_errors:
+            return None
         response.close()
-        return None if own_errors else _of(error.get_response(environ), environ)
+        return _of(error.get_response(environ), environ)
     if file is not None and method == "GET" and response.status_code != 304:
         file.promised = prepared.size
     return _of(response, environ)

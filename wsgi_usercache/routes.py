@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class _Match:
 
 
 _UNKNOWN = _Match("", "", {})
-_NO_ROUTE = Route(None, False, "its rule is new")
+_NO_ROUTE = Route(None, None, False, "its rule is new")
 
 
 class StaticRoutes:
@@ -81,7 +82,9 @@ class StaticRoutes:
 
     def settle(self) -> None:
         """Flask has handled a request: it takes no more hooks, routes and blueprints."""
-        self._settled = True
+        if not self._settled:
+            self._settled = True
+            self._good_until = 0.0  # some may have come since the last look
 
     def lane_for(self, path: str, environ: WSGIEnvironment) -> Lane | None:
         """Return ``serve`` or ``bypass`` for a static path, None for any other."""
@@ -127,7 +130,7 @@ class StaticRoutes:
             set_up.routes[match.endpoint].own_errors,
             varies_by=_HOST if set_up.by_host else (),
             good_until=self._good_until,
-            stands=None if self._settled else set_up.stands,
+            stands=None if self._settled else partial(set_up.stands, match.endpoint),
         )
 
     def _lane(self, set_up: SetUp, match: _Match) -> Lane:
@@ -154,7 +157,11 @@ class StaticRoutes:
     def _look(self) -> SetUp:
         """Return the set-up; it is another object only if something has changed."""
         known = self._set_up
-        if known is not None and self._clock() < self._good_until and known.stands():
+        if (
+            known is not None
+            and self._clock() < self._good_until
+            and (self._settled or all(map(known.stands, known.routes)))
+        ):
             return known
         self._good_until = self._clock() + self._check_interval
         found = set_up_of(self._app, wrapped_wsgi_app=self._wrapped_wsgi_app)

@@ -22,6 +22,7 @@ _STOCK_WAY = ("send_static_file", "get_send_file_max_age")
 class Route:
     """A static endpoint: where its files are, and what forbids or hinders serving them."""
 
+    view: object
     folder: str | None  # None: only the view knows what it answers
     own_errors: bool
     hindrance: str | None
@@ -38,7 +39,6 @@ class SetUp:
     max_age: int | None
     prefixes: frozenset[str]  # of static rules: most requests need no more than that
     routes: Mapping[str, Route]  # by endpoint
-    views: tuple[object, ...]  # of those endpoints
     view_of: Callable[[str], object]
 
     def is_as(self, other: SetUp) -> bool:
@@ -46,14 +46,14 @@ class SetUp:
         return (
             self.has_rules_of(other)
             and _are_same(self.places, other.places)
-            and _are_same(self.views, other.views)
             and (self.size, self.max_age, self.routes) == (other.size, other.max_age, other.routes)
         )
 
-    def stands(self) -> bool:
-        """Whether nothing was added, taken away or wrapped; costs half a microsecond."""
-        return sum(map(len, self.places)) == self.size and _are_same(
-            self.views, tuple(map(self.view_of, self.routes))
+    def stands(self, endpoint: str) -> bool:
+        """Whether nothing was added, taken away or put around this view; costs 0.3 µs."""
+        return (
+            self.view_of(endpoint) is self.routes[endpoint].view
+            and sum(map(len, self.places)) == self.size
         )
 
     def has_rules_of(self, other: SetUp) -> bool:
@@ -65,7 +65,7 @@ def set_up_of(app: flask.Flask, *, wrapped_wsgi_app: bool) -> SetUp:
     """Return the set-up as it is now. *wrapped_wsgi_app*: something is before Flask."""
     rules = tuple(app.url_map.iter_rules())
     static = [rule for rule in rules if is_static(rule.endpoint) and "filename" in rule.arguments]
-    endpoints = tuple({rule.endpoint for rule in static})
+    endpoints = {rule.endpoint for rule in static}
     watched = places(app, endpoints)
     return SetUp(
         rules=rules,
@@ -78,7 +78,6 @@ def set_up_of(app: flask.Flask, *, wrapped_wsgi_app: bool) -> SetUp:
         ),
         max_age=_max_age(app),
         prefixes=frozenset(rule.rule.partition("<")[0] for rule in static),
-        views=tuple(map(app.view_functions.get, endpoints)),
         view_of=app.view_functions.get,
         routes={each: _route(app, each, wrapped_wsgi_app) for each in endpoints},
     )
@@ -89,11 +88,12 @@ def is_static(endpoint: str) -> bool:
 
 
 def _route(app: flask.Flask, endpoint: str, wrapped_wsgi_app: bool) -> Route:
-    folder, hindrance = _folder(app, app.view_functions.get(endpoint))
+    view = app.view_functions.get(endpoint)
+    folder, hindrance = _folder(app, view)
     if hindrance is None and wrapped_wsgi_app:
         hindrance = "another WSGI middleware stands between the cache and Flask"
     hindrance = hindrance or guard_of(app, endpoint)
-    return Route(folder, answers_errors(app, endpoint), hindrance)
+    return Route(view, folder, answers_errors(app, endpoint), hindrance)
 
 
 def _folder(app: flask.Flask, view: object) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from math import inf
 from mimetypes import guess_type
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,16 +96,19 @@ class StaticFiles:
             return None
         prepared, file, is_kept = found
         reply = None
+        if file is None and environ["REQUEST_METHOD"] == "GET":
+            ready = self._ready(prepared, min(good_until, located.good_until), located.stands)
+            reply = ready.reply_to(environ, -inf)
+            if is_kept:
+                varies_by = (*located.varies_by, *self._varies_by)
+                self._at_hand.put(environ, ready, varies_by=varies_by, version=version)
         try:
-            second = int(self._wall())
-            reply = reply_to(environ, prepared, file, second, own_errors=located.own_errors)
+            if reply is None:
+                second = int(self._wall())
+                reply = reply_to(environ, prepared, file, second, own_errors=located.own_errors)
         finally:
             if reply is None and file is not None:
                 file.close()
-        if is_kept and file is None and environ["REQUEST_METHOD"] == "GET":
-            ready = self._ready(prepared, min(good_until, located.good_until), located.stands)
-            varies_by = (*located.varies_by, *self._varies_by)
-            self._at_hand.put(environ, ready, varies_by=varies_by, version=version)
         return reply
 
     def _ready(
