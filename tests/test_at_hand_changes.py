@@ -39,6 +39,7 @@ def test_a_hook_put_in_by_hand_is_seen_after_the_interval(tmp_path: Path) -> Non
     write(tmp_path / "a.css", b"a")
     site = Site(tmp_path, check_interval=0.5)
     site.ask("/")
+    site.ask("/static/b.css")  # the app is looked at here
     site.clock.now += 0.4
     assert site.ask() == (200, b"a")
     site.app.before_request_funcs[None].append(lambda: ("not for you", 403))
