@@ -202,4 +202,4 @@ def test_the_first_request_does_not_scan(
 
 
 def ready(body: bytes) -> ReadyFile:
-    return ReadyFile(body, '"etag"', [], [], good_until=1.0, stands=None)
+    return ReadyFile(body, '"etag"', [], [], good_until=1.0, hosts={None}, stands=None)

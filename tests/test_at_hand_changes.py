@@ -12,7 +12,7 @@ import pytest
 from flask import request_started
 from test_at_hand import Site, ready, write
 
-from wsgi_usercache.at_hand import AtHand
+from wsgi_usercache.at_hand import AtHand, put
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def test_a_hook_put_in_by_hand_is_seen_after_the_interval(tmp_path: Path) -> Non
     assert site.ask() == (403, b"not for you")
 
 
-def test_what_was_found_out_before_a_change_is_not_put_at_hand() -> None:
+def test_what_was_found_out_before_a_change_is_not_at_hand_after_it() -> None:
     at_hand = AtHand()
-    version = at_hand.version
+    before = at_hand.table
     at_hand.clear()
-    at_hand.put({"PATH_INFO": "/"}, ready(b"old"), varies_by=(), version=version)
-    assert at_hand.get("/") is None
+    put(before, {"PATH_INFO": "/"}, ready(b"old"), ())
+    assert at_hand.table.get("/") is None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_at_hand import Site, ready, write
 
-from wsgi_usercache.at_hand import AtHand
+from wsgi_usercache.at_hand import Table, put
 
 FILE_SIZE = 20 * 2**10
 MEASURE = """
@@ -95,8 +95,10 @@ def test_headers_do_not_pile_up(tmp_path: Path, length: int, count: int) -> None
     assert kept_of(negotiating(tmp_path), requests) < 2**18
 
 
-def test_the_table_is_bounded() -> None:
-    at_hand = AtHand()
+@pytest.mark.parametrize("varies_by", [(), ("HTTP_HOST",)])
+def test_the_table_is_bounded(varies_by: tuple[str, ...]) -> None:
+    table: Table = {}
     for number in range(10_000):
-        at_hand.put({"PATH_INFO": f"/{number}"}, ready(b""), varies_by=(), version=at_hand.version)
-    assert 1 <= sum(at_hand.get(f"/{number}") is not None for number in range(10_000)) <= 4096
+        environ = {"PATH_INFO": f"/{number % 7000}", "HTTP_HOST": str(number)}
+        put(table, environ, ready(b""), varies_by)
+    assert 1 <= len(table) <= 4096 + 2

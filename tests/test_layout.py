@@ -55,7 +55,7 @@ TABLE = {
     "statistics": May(),
     "storable": May(),
     "guards": May(libraries="flask werkzeug"),
-    "set_up": May("guards", "flask"),
+    "set_up": May("guards", "flask werkzeug"),
     "identities": May("generations storable", "cachetools"),
     "middleware": May("at_hand lanes static statistics"),
     "options": May("lanes"),

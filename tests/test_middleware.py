@@ -63,14 +63,11 @@ class Site:
         self.seen: dict[str, Any] = {}
         self.rules = LaneRules(compile_patterns(["/admin"]), compile_patterns(["/ping"]), static)
         self.at_hand = AtHand()
-        self.static = StaticFiles(static.locate, at_hand=self.at_hand)
+        self.static = StaticFiles(static.locate, dropped=self.at_hand.clear)
         self.tallies = {lane: Counted(lane, self.events) for lane in Lane}
         self.middleware = Middleware(
             self.app, lambda _: self if self.attached else None, clock=monotonic
         )
-
-    def settle(self) -> None:
-        self.events.append("settled")
 
     def app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.events.append("app")
@@ -113,7 +110,7 @@ def test_a_served_file_never_reaches_the_application(site: Site) -> None:
 def test_what_is_not_served_runs_as_bypass_and_says_so(site: Site, path: str, method: str) -> None:
     assert site.ask(path, method) == (b"app", Lane.BYPASS)
     assert site.seen == {LANE: Lane.BYPASS}
-    assert site.events == [Lane.BYPASS, "app", "settled"]
+    assert site.events == [Lane.BYPASS, "app"]
 
 
 @pytest.mark.parametrize(("path", "lane"), [("/", Lane.CACHED), ("/admin", Lane.FRESH)])
@@ -135,17 +132,11 @@ def test_switched_off_it_passes_everything_through(site: Site) -> None:
     assert site.events == ["app"]
 
 
-def test_the_routes_settle_only_after_the_application_has_run(site: Site) -> None:
-    site.ask("/static/a.css")
-    site.ask("/")
-    assert site.events == [Lane.SERVE, Lane.CACHED, "app", "settled"]
-
-
-def test_an_error_of_the_application_passes_and_settles_too(site: Site) -> None:
+def test_an_error_of_the_application_passes(site: Site) -> None:
     site.error = RuntimeError("the application's own")
     with pytest.raises(RuntimeError, match="own"):
         site.ask("/")
-    assert site.events == [Lane.CACHED, "app", "settled"]
+    assert site.events == [Lane.CACHED, "app"]
 
 
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}])

@@ -61,6 +61,7 @@ class Front:
     """*app* behind the middleware, as the extension puts it together."""
 
     def __init__(self, app: flask.Flask, mode: str = "auto", **options: Any) -> None:
+        self.app = app
         self.clock = Clock()
         self.at_hand = AtHand()
         self.routes = StaticRoutes(
@@ -68,13 +69,16 @@ class Front:
         )
         none = compile_patterns(())
         self.rules = LaneRules(none, none, self.routes)
-        self.static = StaticFiles(self.routes.file_for, at_hand=self.at_hand, clock=self.clock)
+        self.static = StaticFiles(
+            self.routes.file_for, dropped=self.at_hand.clear, clock=self.clock
+        )
         self.tallies = {lane: Tally() for lane in Lane}
-        self.settle = self.routes.settle
         self.middleware = Middleware(app.wsgi_app, lambda _: self, clock=self.clock)
 
     def settled(self) -> Front:
-        self.routes.settle()
+        """The same once Flask has handled a request."""
+        with self.app.test_request_context():
+            signals.request_started.send(self.app)
         return self
 
     def lane(self, path: str, method: str = "GET", **environ: Any) -> Lane:
@@ -231,7 +235,11 @@ def become(**members: Any) -> Change:
 
 
 def on_instance(name: str) -> Change:
-    return lambda app: setattr(app, name, getattr(app, name))
+    def change(app: flask.Flask) -> None:
+        stock = getattr(app, name)
+        setattr(app, name, lambda *args, **options: stock(*args, **options))
+
+    return change
 
 
 def overriding(name: str) -> Change:
@@ -264,7 +272,6 @@ GUARDS: dict[str, tuple[Change, str]] = {
     **{
         f"overridden {name}": (overriding(name), f"Site.{name} is not Flask's own")
         for name in (
-            "__call__",
             "wsgi_app",
             "request_context",
             "app_context",

@@ -101,14 +101,15 @@ class Front:
     def __init__(self, locate: Any, **options: Any) -> None:
         self.at_hand = AtHand()
         self.clock = options.setdefault("clock", time.monotonic)
-        self.files = StaticFiles(locate, at_hand=self.at_hand, **options)
+        self.files = StaticFiles(locate, dropped=self.at_hand.clear, **options)
 
     def respond(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Return the body, started, and whether it was at hand; None if the files declined."""
-        ready = self.at_hand.get(environ["PATH_INFO"])
+        table = self.at_hand.table
+        ready = table.get(environ["PATH_INFO"])
         reply = None if ready is None else ready.reply_to(environ, self.clock())
         self.was_at_hand = reply is not None
-        reply = reply or self.files.reply(environ)
+        reply = reply or self.files.reply(environ, table)
         if reply is None:
             return None
         start_response(*reply[:2])

@@ -81,11 +81,10 @@ class _Process:
             check_interval=options.check_interval,
             clock=cache.clocks.steady,
         )
-        self.settle = routes.settle
         self.rules = LaneRules(options.fresh_paths, options.excluded_paths, routes)
         self.static = StaticFiles(
             routes.file_for,
-            at_hand=self.at_hand,
+            dropped=self.at_hand.clear,
             clock=cache.clocks.steady,
             wall=cache.clocks.wall,
             max_bytes=options.static_bytes,

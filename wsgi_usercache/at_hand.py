@@ -5,7 +5,7 @@ An entry is good for less than a second, so the headers that tell the time stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 #: Status, headers and body of an answer; the headers are the caller's to change.
 Reply = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 
-_MOST = 4096  # paths
-_MOST_VARIANTS = 16  # of one path
-_LONGEST = 1024  # characters of a path or of what it varies by
+_MOST = 4096  # answers
+_LONGEST = 1024  # characters of a path and of what it varies by
 
 
 class Ready(Protocol):
@@ -26,10 +25,16 @@ class Ready(Protocol):
         """Return the answer, None if that takes more than is at hand."""
 
 
-class ReadyFile:
-    """The answers to a GET of one kept file. *stands*, if there is one, is asked each time."""
+Table = dict[str | tuple[str | None, ...], Ready]
 
-    __slots__ = ("_body", "_etag", "_good_until", "_stands", "_unmodified", "_whole")
+
+class ReadyFile:
+    """The answers to a GET of one kept file, for a Host header that is among *hosts*.
+
+    *stands*, if there is one, is asked each time.
+    """
+
+    __slots__ = ("_body", "_etag", "_good_until", "_hosts", "_stands", "_unmodified", "_whole")
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class ReadyFile:
         unmodified: list[tuple[str, str]],
         *,
         good_until: float,
+        hosts: Container[str | None],
         stands: Callable[[], bool] | None,
     ) -> None:
         self._body = body
@@ -46,6 +52,7 @@ class ReadyFile:
         self._whole = whole
         self._unmodified = unmodified
         self._good_until = good_until
+        self._hosts = hosts
         self._stands = stands
 
     def reply_to(self, environ: WSGIEnvironment, now: float) -> Reply | None:
@@ -55,6 +62,7 @@ class ReadyFile:
             or "HTTP_RANGE" in environ
             or "HTTP_IF_MATCH" in environ
             or "HTTP_UPGRADE" in environ  # another rule may answer a WebSocket
+            or environ.get("HTTP_HOST") not in self._hosts
             or (self._stands is not None and not self._stands())
         ):
             return None
@@ -69,67 +77,56 @@ class ReadyFile:
 
 
 class Varying:
-    """Several files for one path, told apart by request headers."""
+    """Says that there are several files for a path, told apart by what *names* are in the environ.
 
-    __slots__ = ("_files", "_names")
+    They stand in the same *table*, so that its bound is theirs.
+    """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
-        self._files: dict[tuple[str | None, ...], ReadyFile] = {}
+    __slots__ = ("_table", "names")
+
+    def __init__(self, table: Table, names: tuple[str, ...]) -> None:
+        self._table = table
+        self.names = names
+
+    def key(self, environ: WSGIEnvironment) -> tuple[str | None, ...]:
+        return environ["PATH_INFO"], *map(environ.get, self.names)
 
     def reply_to(self, environ: WSGIEnvironment, now: float) -> Reply | None:
-        file = self._files.get(tuple(map(environ.get, self._names)))
+        file = self._table.get(self.key(environ))
         return None if file is None else file.reply_to(environ, now)
-
-    def put(self, environ: WSGIEnvironment, file: ReadyFile) -> None:
-        key = tuple(map(environ.get, self._names))
-        if sum(len(part or "") for part in key) <= _LONGEST:
-            if len(self._files) >= _MOST_VARIANTS:
-                self._files.clear()
-            self._files[key] = file
 
 
 class AtHand:
-    """The table of what is ready, by ``PATH_INFO``: bounded, and emptied when anything changes.
+    """What is ready, by ``PATH_INFO``: a bounded table, and another one when anything changes.
 
-    No lock is taken, so nothing can be left locked by a fork.
+    Who makes an answer ready writes into the table that was there before it was found out, so what
+    a change has outdated is put where nobody looks. No lock is taken that a fork could leave held.
     """
 
     def __init__(self) -> None:
-        self._table: dict[str, Ready] = {}
-        #: The look-up.
-        self.get: Callable[[str], Ready | None] = self._table.get
-        #: Another object after each change.
-        self.version = object()
-
-    def put(
-        self,
-        environ: WSGIEnvironment,
-        file: ReadyFile,
-        *,
-        varies_by: tuple[str, ...],
-        version: object,
-    ) -> None:
-        """Have *file* ready for this path, if nothing has changed since *version* was read."""
-        table, path = self._table, environ["PATH_INFO"]
-        if len(path) > _LONGEST:
-            return
-        if len(table) >= _MOST:
-            table.clear()
-        if varies_by:
-            varying = table.get(path)
-            if not isinstance(varying, Varying):
-                varying = Varying(varies_by)
-            varying.put(environ, file)
-            table[path] = varying
-        else:
-            table[path] = file
-        if (
-            self.version is not version
-        ):  # looked at last: whoever changes it empties the table next
-            table.pop(path, None)
+        #: The table as of now.
+        self.table: Table = {}
 
     def clear(self) -> None:
         """Have everything found out anew: the files, the app or its listeners have changed."""
-        self.version = object()
-        self._table.clear()
+        self.table = {}
+
+
+def put(
+    table: Table, environ: WSGIEnvironment, file: ReadyFile, varies_by: tuple[str, ...]
+) -> None:
+    """Have *file* ready for this path and what its answer *varies_by*."""
+    path: str = environ["PATH_INFO"]
+    if len(table) >= _MOST:
+        table.clear()
+    if not varies_by:
+        if len(path) <= _LONGEST:
+            table[path] = file
+        return
+    varying = table.get(path)
+    if not isinstance(varying, Varying):
+        varying = Varying(table, varies_by)
+    key = varying.key(environ)
+    if sum(len(part or "") for part in key) <= _LONGEST:
+        table[path] = varying
+        table[key] = file

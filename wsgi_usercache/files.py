@@ -19,6 +19,7 @@ from .prepared import Prepared, prepare, version_of
 _MAX_FILE_BYTES = 256 * 2**10  # larger files are streamed from the disk
 _ENTRY_SIZE = 4096  # bytes; what headers and keys of a prepared file weigh, roughly
 _SAME_STAMP = 0.05  # seconds; a write this soon after another may leave the same file times
+_COARSE_STAMP = 2.0  # seconds; the same where file systems count whole or even seconds
 _LOOKS = 4096  # files whose status is remembered
 _LONGEST = 1024  # characters; longer paths are not remembered
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has neither this nor FIFOs
@@ -58,7 +59,8 @@ class OpenFile(io.FileIO):
     connection, because the client would take the next answer for the rest of the file.
     """
 
-    promised: int | None = None  # bytes
+    promised: int | None = None  # bytes, from the beginning of the file
+    _is_read = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.promised is None:
@@ -68,12 +70,15 @@ class OpenFile(io.FileIO):
         data = super().read(wanted)
         if wanted and not data:
             raise self._cut()
+        self._is_read = len(data) == left
         return data
 
     def close(self) -> None:
         promised = self.promised
         is_cut = (
-            promised is not None and not self.closed and os.fstat(self.fileno()).st_size < promised
+            promised is not None
+            and not (self._is_read or self.closed)
+            and os.fstat(self.fileno()).st_size < promised
         )
         super().close()
         if is_cut:
@@ -140,12 +145,15 @@ class Files:
         found = None
         try:
             found = self._read(source, file, known)
+        except (OSError, ValueError, TypeError, OverflowError):
+            pass  # not to be read, or Werkzeug has no headers for it: Flask knows what to do then
         finally:
             if found is None or found.file is None:
                 file.close()
         return found
 
     def _read(self, source: Source, file: OpenFile, known: Prepared | None) -> Found | None:
+        wall = self._wall()
         status = os.fstat(file.fileno())
         version = version_of(status)
         if known is not None and known.version == version:
@@ -166,18 +174,17 @@ class Files:
             coding=source.coding,
             varies=source.varies,
         )
-        is_kept = self._keep(source, prepared, status)
+        is_kept = not _may_change_unseen(status, wall) and self._keep(source, prepared)
         return Found(prepared, file if body is None else None, is_kept)
 
-    def _keep(self, source: Source, prepared: Prepared, status: os.stat_result) -> bool:
-        weight = _weight(prepared)
-        is_new = abs(self._wall() - status.st_ctime) < _SAME_STAMP
-        if is_new or weight > self._max_bytes:
+    def _keep(self, source: Source, prepared: Prepared) -> bool:
+        if _weight(prepared) > self._max_bytes:
             return False
         with self._lock:
-            is_full = self._kept.currsize + weight > self._max_bytes
+            before = len(self._kept)
             self._kept[source] = prepared
-        if is_full:
+            is_more = len(self._kept) > before
+        if not is_more:  # it took the place of another
             self._dropped()
         return True
 
@@ -187,6 +194,12 @@ class Files:
             return True
         folder = os.path.join(os.path.realpath(source.directory), "")
         return os.path.realpath(source.path).startswith(folder)
+
+
+def _may_change_unseen(status: os.stat_result, wall: float) -> bool:
+    """Whether the file was changed so lately that another change may leave the same times."""
+    is_coarse = status.st_ctime_ns % 10**9 == 0
+    return abs(wall - status.st_ctime) < (_COARSE_STAMP if is_coarse else _SAME_STAMP)
 
 
 def _weight(prepared: Prepared) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sized
+from types import FunctionType, MethodType
 from typing import Any
 
 import flask
@@ -15,7 +16,6 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 #: What a request meets on its way to the stock view and back. OPTIONS is never served.
 _WAY = (
-    "__call__",
     "wsgi_app",
     "request_context",
     "app_context",
@@ -42,6 +42,9 @@ _WAY_OF_ERRORS = (
     "handle_http_exception",
     "trap_http_exception",
 )
+
+
+_STOCK = ("flask.app", "flask.sansio.app", "flask.sansio.scaffold", "flask.blueprints")
 
 
 def _always(app: flask.Flask, func: object) -> bool:
@@ -93,17 +96,19 @@ def guard_of(app: flask.Flask, endpoint: str) -> str | None:
         return "request_class is not Flask's own"
     if app.response_class is not flask.Response:
         return "response_class is not Flask's own"
-    return overridden(app, flask.Flask, _WAY) or _hook(app, endpoint) or listener_of(app)
+    return overridden(app, _WAY) or _hook(app, endpoint) or listener_of(app)
 
 
-def overridden(owner: object, stock: type, names: Iterable[str]) -> str | None:
-    """Return the first of *names* that *owner* does not have from *stock* itself."""
+def overridden(owner: object, names: Iterable[str]) -> str | None:
+    """Return the first of *names* that is not as Flask has it, wherever it was changed."""
     kind = type(owner)
+    if kind.__getattribute__ is not object.__getattribute__:
+        return f"{kind.__name__}.__getattribute__ is not Flask's own"
     for name in names:
         # The instance's wsgi_app is where middlewares are put, this one among them.
-        if (name != "wsgi_app" and name in vars(owner)) or (
-            getattr(kind, name, None) is not getattr(stock, name, None)
-        ):
+        attribute = inspect.getattr_static(kind if name == "wsgi_app" else owner, name, None)
+        code = origin_of_code(attribute.fget if type(attribute) is property else attribute)
+        if code is None or code[0] not in _STOCK or code[1].partition(".")[2] != name:
             return f"{kind.__name__}.{name} is not Flask's own"
     return None
 
@@ -115,7 +120,7 @@ def answers_errors(app: flask.Flask, endpoint: str) -> bool:
     return (
         any(issubclass(RequestedRangeNotSatisfiable, kind) for kind in kinds)
         or app.config["TRAP_HTTP_EXCEPTIONS"]
-        or overridden(app, flask.Flask, _WAY_OF_ERRORS) is not None
+        or overridden(app, _WAY_OF_ERRORS) is not None
     )
 
 
@@ -154,17 +159,6 @@ def _is_harmless(app: flask.Flask, func: object) -> bool:
     return origin in _HARMLESS and _HARMLESS[origin](app, func)
 
 
-def origin_of_code(func: object) -> tuple[str, str] | None:
-    """Return module and qualified name of the code that will run.
-
-    ``functools.wraps`` gives a decorator's wrapper the names of what it wraps, but not its code.
-    """
-    function = getattr(func, "__func__", func)
-    if not inspect.isfunction(function):
-        return None
-    return function.__globals__["__name__"], function.__code__.co_qualname
-
-
 def listener_of(app: flask.Flask) -> str | None:
     """Return who listens to the signals of each request; listeners may come at any time."""
     for signal in SIGNALS:
@@ -173,6 +167,18 @@ def listener_of(app: flask.Flask) -> str | None:
                 if not _is_ours(receiver):
                     return f"the signal {signal.name} goes to {name_of(receiver)}"
     return None
+
+
+def origin_of_code(func: object) -> tuple[str, str] | None:
+    """Return module and qualified name of the code that will run, None if that is not known.
+
+    Only a function or a method itself is looked into: a wrapper has the names of what it wraps
+    (``functools.wraps``) or passes for it in every way but its type (``wrapt``).
+    """
+    function = func.__func__ if type(func) is MethodType else func
+    if type(function) is not FunctionType:
+        return None
+    return function.__globals__.get("__name__", ""), function.__code__.co_qualname
 
 
 def _is_ours(func: object) -> bool:

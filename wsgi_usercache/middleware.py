@@ -36,9 +36,6 @@ class Rooms(Protocol):
     @property
     def tallies(self) -> Mapping[Lane, Tally]: ...
 
-    def settle(self) -> None:
-        """Take it that Flask has handled a request."""
-
 
 class Middleware:
     """The WSGI application in front of *wsgi_app*; it knows no Flask.
@@ -58,12 +55,12 @@ class Middleware:
         self._enter = enter
         self._clock = clock
         self._rooms: Rooms | None = None
-        self._ready = AtHand().get
-        self._count_served: Callable[[], object] = int
+        self._at_hand = AtHand()
+        self._count_served: Callable[[], object] = Tally().add
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop(USER_ID, None)
-        ready = self._ready(environ.get("PATH_INFO", ""))
+        ready = self._at_hand.table.get(environ.get("PATH_INFO", ""))
         reply = None if ready is None else ready.reply_to(environ, self._clock())
         if reply is None:
             return self._answer(environ, start_response)
@@ -79,23 +76,21 @@ class Middleware:
             return self._wsgi_app(environ, start_response)
         if rooms is not self._rooms:
             self._move_to(rooms)
+        table = rooms.at_hand.table  # before anything is found out
         lane = rooms.rules.lane_for(environ)
         if lane is _SERVE:
-            reply = rooms.static.reply(environ)
+            reply = rooms.static.reply(environ, table)
             if reply is not None:
                 return self._serve(reply, environ, start_response)
             lane = Lane.BYPASS
         environ[LANE] = lane
         rooms.tallies[lane].add()
-        try:
-            return self._wsgi_app(environ, start_response)
-        finally:
-            rooms.settle()
+        return self._wsgi_app(environ, start_response)
 
     def _move_to(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._count_served = rooms.tallies[_SERVE].add
-        self._ready = rooms.at_hand.get
+        self._at_hand = rooms.at_hand
 
     def _serve(
         self, reply: Reply, environ: WSGIEnvironment, start_response: StartResponse

@@ -61,7 +61,7 @@ def reply_to(
         response.close()
         return _of(error.get_response(environ), environ)
     if file is not None and method == "GET" and response.status_code != 304:
-        file.promised = prepared.size
+        file.promised = response.content_range.stop or prepared.size
     return _of(response, environ)
 
 

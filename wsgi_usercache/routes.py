@@ -6,31 +6,34 @@ between the server and Flask's stock view could observe or forbid it; on any dou
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import flask
 from cachetools import LRUCache
-from werkzeug.exceptions import MethodNotAllowed
+from flask import request_started
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import RequestRedirect
 
-from .guards import SIGNALS
+from .guards import SIGNALS, origin_of_code
 from .lanes import Explanation, Lane, Located, path_of
-from .set_up import Route, SetUp, is_static, set_up_of
+from .set_up import NOTHING, Route, SetUp, is_static, set_up_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("wsgi_usercache")
 
-_HOST = ("HTTP_HOST", "SERVER_NAME")
-_MEMORY = 4096  # paths whose rule is remembered
-_LONGEST = 1024  # characters; of longer ones it is not
+_HOST = ("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
+_MEMORY = 4096  # paths whose rule is remembered, and hosts
+_LONGEST = 1024  # characters of a path and its host; of longer ones it is not
+_LOOK = 1.0  # seconds; the longest between two looks at the set-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,10 @@ _NO_ROUTE = Route(None, None, False, "its rule is new")
 class StaticRoutes:
     """The static lanes of *app*, by its URL map.
 
-    The set-up is looked at again every *check_interval* seconds of *clock*. Listeners may come at
-    any time and are seen at once; so are, until :meth:`settle`, hooks, error handlers, views and
-    blueprints. *changed* is called when a listener has come. *wrapped_wsgi_app* says that
-    something stands between the middleware and Flask.
+    The set-up is looked at again every *check_interval* seconds of *clock*, at least each second.
+    Listeners may come at any time and are seen at once; so are, until Flask has handled a request,
+    hooks, error handlers and views. *changed* is called then: nothing that was found may be used
+    any more. *wrapped_wsgi_app* says that something stands between the middleware and Flask.
     """
 
     def __init__(
@@ -69,22 +72,20 @@ class StaticRoutes:
         self._mode = mode
         self._changed = changed
         self._wrapped_wsgi_app = wrapped_wsgi_app
-        self._check_interval = check_interval
+        self._check_interval = min(check_interval, _LOOK)
         self._clock = clock
         self._set_up: SetUp | None = None
         self._matches: LRUCache[tuple[object, ...], _Match | None] = LRUCache(_MEMORY)
-        self._good_until = 0.0
+        self._good_until = -inf
+        self._hosts: set[str | None] = set()  # of Host headers, those the app can make sense of
         self._lock = Lock()
+        self._looking = Lock()
+        self._event = object()  # another after each
         self._said: set[str] = set()
         self._settled = False
+        request_started.connect(self._settle, app)
         for signal in SIGNALS:
             signal.receiver_connected.connect(self._listener_came)
-
-    def settle(self) -> None:
-        """Flask has handled a request: it takes no more hooks, routes and blueprints."""
-        if not self._settled:
-            self._settled = True
-            self._good_until = 0.0  # some may have come since the last look
 
     def lane_for(self, path: str, environ: WSGIEnvironment) -> Lane | None:
         """Return ``serve`` or ``bypass`` for a static path, None for any other."""
@@ -117,20 +118,22 @@ class StaticRoutes:
         return Explanation(lane, reason)
 
     def file_for(self, environ: WSGIEnvironment) -> Located | None:
-        """Return where the file of a static path should be, None if only its view can tell."""
+        """Return where the file of a path on the ``serve`` lane should be."""
+        settled = self._settled  # before the look: what comes in between is then asked for
         set_up = self._look()
         match = self._match(set_up, path_of(environ), environ)
         folder = None if match is None else _hindered(set_up, match)[0]
-        if match is None or folder is None:
+        if match is None or folder is None or self._lane(set_up, match) is not Lane.SERVE:
             return None
         return Located(
             folder,
             match.values["filename"],
             set_up.max_age,
             set_up.routes[match.endpoint].own_errors,
-            varies_by=_HOST if set_up.by_host else (),
-            good_until=self._good_until,
-            stands=None if self._settled else partial(set_up.stands, match.endpoint),
+            varies_by=_HOST if set_up.hosts is not None else (),
+            hosts=self._hosts,
+            good_until=self._good_until if set_up.is_lasting else -inf,
+            stands=None if settled else partial(set_up.stands, match.endpoint),
         )
 
     def _lane(self, set_up: SetUp, match: _Match) -> Lane:
@@ -140,82 +143,120 @@ class StaticRoutes:
         if hindrance is None:
             return Lane.SERVE
         served = self._mode == "serve" and folder is not None
-        if hindrance not in self._said:
-            self._said.add(hindrance)
-            if served:
-                log.warning("Static files are served although %s.", hindrance)
-            elif self._mode == "serve":
-                log.warning("USERCACHE_STATIC='serve' cannot serve: %s.", hindrance)
-            else:
-                log.info(
-                    "Static files are left to Flask because %s. USERCACHE_STATIC='serve' serves "
-                    "them all the same, 'bypass' says that this is meant.",
-                    hindrance,
-                )
+        if served:
+            self._say(logging.WARNING, f"Static files are served although {hindrance}.")
+        elif self._mode == "serve":
+            self._say(logging.WARNING, f"USERCACHE_STATIC='serve' cannot serve: {hindrance}.")
+        else:
+            self._say(
+                logging.INFO,
+                f"Static files are left to Flask because {hindrance}. USERCACHE_STATIC='serve' "
+                "serves them all the same, 'bypass' says that this is meant.",
+            )
         return Lane.SERVE if served else Lane.BYPASS
+
+    def _say(self, level: int, message: str, *, exc_info: bool = False) -> None:
+        """Log it, once."""
+        if message not in self._said:
+            self._said.add(message)
+            log.log(level, "%s", message, exc_info=exc_info)
 
     def _look(self) -> SetUp:
         """Return the set-up; it is another object only if something has changed."""
         known = self._set_up
-        if (
+        if self._is_good(known):
+            return known
+        with self._looking:
+            known = self._set_up
+            if self._is_good(known):
+                return known
+            event = self._event
+            good_until = self._clock() + self._check_interval
+            found = self._found()
+            if known is None or not found.is_as(known):
+                if known is None or not found.has_rules_of(known):
+                    self._matches = LRUCache(_MEMORY)
+                    self._hosts = set()
+                self._set_up = known = found
+                self._changed()
+            self._good_until = good_until
+            if self._event is not event:  # asked last: who comes later takes it back
+                self._good_until = -inf
+            return known
+
+    def _is_good(self, known: SetUp | None) -> TypeGuard[SetUp]:
+        return (
             known is not None
             and self._clock() < self._good_until
             and (self._settled or all(map(known.stands, known.routes)))
-        ):
-            return known
-        self._good_until = self._clock() + self._check_interval
-        found = set_up_of(self._app, wrapped_wsgi_app=self._wrapped_wsgi_app)
-        if known is not None and found.is_as(known):
-            return known
-        if known is None or not found.has_rules_of(known):
-            self._matches = LRUCache(_MEMORY)
-        self._set_up = found
-        return found
+        )
+
+    def _found(self) -> SetUp:
+        try:
+            return set_up_of(self._app, wrapped_wsgi_app=self._wrapped_wsgi_app)
+        except Exception:  # something of the app's own, which must not break its pages
+            self._say(logging.ERROR, "Static files are left to Flask", exc_info=True)
+            return NOTHING
 
     def _listener_came(self, _signal: object, **_about: object) -> None:
-        self._good_until = 0.0
+        self._event = object()
+        self._good_until = -inf
         self._changed()
 
+    def _settle(self, _app: flask.Flask, **_about: object) -> None:
+        """Flask handles its first request: it takes no more hooks, routes and blueprints."""
+        request_started.disconnect(self._settle, self._app)
+        self._listener_came(None)  # one look more, for what has come since the last
+        self._settled = True
+
     def _match(self, set_up: SetUp, path: str, environ: WSGIEnvironment) -> _Match | None:
-        if not path.startswith(tuple(set_up.prefixes)):
+        if not path.startswith(tuple(set_up.prefixes)) or not environ.get("PATH_INFO"):
             return None
-        if "HTTP_UPGRADE" in environ:  # other rules may answer a WebSocket
-            return self._find(environ)
-        host = tuple(map(environ.get, _HOST)) if set_up.by_host else ()
-        key = (path, environ["REQUEST_METHOD"], *host)
-        matches = self._matches
+        if "HTTP_UPGRADE" in environ or not set_up.is_lasting:  # WebSockets have other rules
+            return self._find(environ)[0]
+        named = tuple(map(environ.get, _HOST)) if set_up.hosts is not None else ()
+        key = (path, environ["REQUEST_METHOD"], *named)
+        matches, hosts, host = self._matches, self._hosts, environ.get("HTTP_HOST")
         with self._lock:
-            match = matches.get(key, _UNKNOWN)
+            match = matches.get(key, _UNKNOWN) if host in hosts else _UNKNOWN
         if match is _UNKNOWN:
-            match = self._find(environ)
-            if len(path) <= _LONGEST:
+            match, is_lasting = self._find(environ)
+            if is_lasting and len(host or "") + len(path) <= _LONGEST:
                 with self._lock:
                     matches[key] = match
+                    if len(hosts) >= _MEMORY:
+                        hosts.clear()
+                    hosts.add(host)
         return match
 
-    def _find(self, environ: WSGIEnvironment) -> _Match | None:
-        """Ask the app's own matcher which rule answers; None if it is no static one."""
+    def _find(self, environ: WSGIEnvironment) -> tuple[_Match | None, bool]:
+        """Ask the app's own matcher which rule answers; None if it is no static one.
+
+        Say as well whether it would be the same for the next such request.
+        """
         app = self._app
         try:
             adapter = app.create_url_adapter(app.request_class(environ))
             if adapter is None:
-                return None
+                return None, False
             try:
                 rule, values = adapter.match(return_rule=True)
             except MethodNotAllowed:
                 rule, values = adapter.match(method="GET", return_rule=True)
+        except (NotFound, RequestRedirect):
+            return None, True
         except Exception:
-            # No such path, a redirect, an untrusted host; or a converter of the app's own, which
-            # may raise anything without a request context.
-            return None
+            # An untrusted or malformed host; or a converter of the app's own, which may raise
+            # anything without a request context.
+            return None, False
         if not is_static(rule.endpoint) or "filename" not in values:
-            return None
-        return _Match(rule.endpoint, rule.rule, values)
+            return None, True
+        return _Match(rule.endpoint, rule.rule, values), True
 
 
 def is_wrapped(app: flask.Flask, wsgi_app: object) -> bool:
     """Tell whether *wsgi_app* is anything else than the app's own ``wsgi_app`` method."""
-    own = inspect.ismethod(wsgi_app) and wsgi_app.__func__ is flask.Flask.wsgi_app
+    own = origin_of_code(wsgi_app) == ("flask.app", "Flask.wsgi_app")
     return not own or getattr(wsgi_app, "__self__", None) is not app
 
 
