@@ -53,9 +53,10 @@ class StaticRoutes:
     """The static lanes of *app*, by its URL map.
 
     The set-up is looked at again every *check_interval* seconds of *clock*, at least each second.
-    Listeners may come at any time and are seen at once; so are, until Flask has handled a request,
-    hooks, error handlers and views. *changed* is called then: nothing that was found may be used
-    any more. *wrapped_wsgi_app* says that something stands between the middleware and Flask.
+    Listeners may come at any time and are seen at once. So are hooks, error handlers and views
+    while an app is set up: until Flask has handled a request, or a second has passed since the
+    first. *changed* is called when nothing that was found may be used any more. *wrapped_wsgi_app*
+    says that something stands between the middleware and Flask.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class StaticRoutes:
         self._looking = Lock()
         self._event = object()  # another after each
         self._said: set[str] = set()
-        self._settled = False
+        self._set_up_until = inf
         request_started.connect(self._settle, app)
         for signal in SIGNALS:
             signal.receiver_connected.connect(self._listener_came)
@@ -119,7 +120,7 @@ class StaticRoutes:
 
     def file_for(self, environ: WSGIEnvironment) -> Located | None:
         """Return where the file of a path on the ``serve`` lane should be."""
-        settled = self._settled  # before the look: what comes in between is then asked for
+        is_final = self._is_final()  # before the look: what comes in between is then asked for
         set_up = self._look()
         match = self._match(set_up, path_of(environ), environ)
         folder = None if match is None else _hindered(set_up, match)[0]
@@ -133,7 +134,7 @@ class StaticRoutes:
             varies_by=_HOST if set_up.hosts is not None else (),
             hosts=self._hosts,
             good_until=self._good_until if set_up.is_lasting else -inf,
-            stands=None if settled else partial(set_up.stands, match.endpoint),
+            stands=None if is_final else partial(set_up.stands, match.endpoint),
         )
 
     def _lane(self, set_up: SetUp, match: _Match) -> Lane:
@@ -170,8 +171,10 @@ class StaticRoutes:
             known = self._set_up
             if self._is_good(known):
                 return known
-            event = self._event
-            good_until = self._clock() + self._check_interval
+            event, now = self._event, self._clock()
+            if known is None:
+                self._set_up_until = min(self._set_up_until, now + _LOOK)
+            good_until = now + self._check_interval
             found = self._found()
             if known is None or not found.is_as(known):
                 if known is None or not found.has_rules_of(known):
@@ -188,8 +191,11 @@ class StaticRoutes:
         return (
             known is not None
             and self._clock() < self._good_until
-            and (self._settled or all(map(known.stands, known.routes)))
+            and (self._is_final() or all(map(known.stands, known.routes)))
         )
+
+    def _is_final(self) -> bool:
+        return self._clock() >= self._set_up_until
 
     def _found(self) -> SetUp:
         try:
@@ -207,7 +213,7 @@ class StaticRoutes:
         """Flask handles its first request: it takes no more hooks, routes and blueprints."""
         request_started.disconnect(self._settle, self._app)
         self._listener_came(None)  # one look more, for what has come since the last
-        self._settled = True
+        self._set_up_until = -inf
 
     def _match(self, set_up: SetUp, path: str, environ: WSGIEnvironment) -> _Match | None:
         if not path.startswith(tuple(set_up.prefixes)) or not environ.get("PATH_INFO"):
