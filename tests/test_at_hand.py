@@ -42,6 +42,10 @@ class Site:
 
         self.cache = Cache(self.app, backend="process", **options)
 
+    def cache_rules(self) -> Any:
+        """The rules of this process, to play a race by hand."""
+        return self.app.extensions["user_cache"].process.rules
+
     def ask(self, path: str = "/static/a.css", **environ: Any) -> tuple[int, bytes]:
         body, status, _ = run_wsgi_app(
             self.app.wsgi_app, create_environ(path) | environ, buffered=True
