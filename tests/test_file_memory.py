@@ -86,11 +86,10 @@ def test_long_names_of_nothing_do_not_pile_up(tmp_path: Path) -> None:
     assert kept_of(negotiating(tmp_path), requests) < 2**18  # the names are four times as much
 
 
-@pytest.mark.parametrize(("length", "count"), [(100_000, 50), (10, 1_000)])
-def test_headers_do_not_pile_up(tmp_path: Path, length: int, count: int) -> None:
+def test_long_headers_do_not_pile_up(tmp_path: Path) -> None:
     requests = [
-        {"HTTP_ACCEPT_ENCODING": f"br, x-{number}" + "x" * length, "HTTP_HOST": "x.example.test"}
-        for number in range(count)
+        {"HTTP_ACCEPT_ENCODING": f"br, x-{number}" + "x" * 100_000, "HTTP_HOST": "x.example.test"}
+        for number in range(50)
     ]
     assert kept_of(negotiating(tmp_path), requests) < 2**18
 
