@@ -96,6 +96,8 @@ def guard_of(app: flask.Flask, endpoint: str) -> str | None:
         return "request_class is not Flask's own"
     if app.response_class is not flask.Response:
         return "response_class is not Flask's own"
+    if app.app_ctx_globals_class.__module__ != "flask.ctx":
+        return "app_ctx_globals_class is not Flask's own"
     return overridden(app, _WAY) or _hook(app, endpoint) or listener_of(app)
 
 
@@ -130,7 +132,13 @@ def places(app: flask.Flask, endpoints: Iterable[str]) -> tuple[Sized, ...]:
     tables.append(app.error_handler_spec)
     scopes = sorted({scope for each in endpoints for scope in _scopes(each)}, key=str)
     of_scopes = [table[scope] for table in tables for scope in scopes if scope in table]
-    return (*tables, *of_scopes, app.teardown_appcontext_funcs, app.view_functions)
+    kinds = [
+        app.error_handler_spec[scope][code]
+        for scope in scopes
+        for code in (None, 416)
+        if code in app.error_handler_spec.get(scope, ())
+    ]
+    return (*tables, *of_scopes, *kinds, app.teardown_appcontext_funcs, app.view_functions)
 
 
 def _scopes(endpoint: str) -> list[str | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import update_wrapper
 from inspect import iscoroutinefunction
+from types import MethodType
 from typing import Any, Protocol
 
 import flask_login
@@ -120,9 +121,7 @@ class Login:
         """Only Flask-Login's own hook: one that a subclass brings may be about something else."""
         hooks: list[Any] = self._app.after_request_funcs.get(None, [])
         for place, hook in enumerate(hooks):
-            if isinstance(getattr(hook, "__self__", None), LoginManager) and (
-                hook.__func__.__module__ == LoginManager.__module__
-            ):
+            if type(hook) is MethodType and _is_own(hook):
                 hooks[place] = QuietHook(hook, self._untouched)
 
     def _accessed(self, _app: Flask) -> None:
@@ -137,3 +136,7 @@ class Login:
 
     def _left(self, _app: Flask, user: Any) -> None:
         self._identified(None)
+
+
+def _is_own(hook: MethodType) -> bool:
+    return getattr(LoginManager, hook.__name__, None) is hook.__func__

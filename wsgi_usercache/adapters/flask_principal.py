@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Protocol
 
 import flask_principal
@@ -189,9 +190,7 @@ def attach(app: Flask, **parts: Any) -> None:
     """Put an `IdentityHook` in the place of each of Flask-Principal's own on *app*."""
     hooks: list[Any] = app.before_request_funcs.get(None, [])
     for place, hook in enumerate(hooks):
-        if isinstance(getattr(hook, "__self__", None), Principal) and (
-            hook.__func__.__module__ == Principal.__module__
-        ):
+        if type(hook) is MethodType and getattr(Principal, hook.__name__, None) is hook.__func__:
             hooks[place] = IdentityHook(hook, **parts)
 
 
