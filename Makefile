@@ -32,6 +32,7 @@ soak: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.backends
+	$(BIN)/python -m benchmarks.files
 
 demo: $(READY)
 	$(BIN)/python -m examples.roles.demo $(ARGS)
