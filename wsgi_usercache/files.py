@@ -20,6 +20,7 @@ _MAX_FILE_BYTES = 256 * 2**10  # larger files are streamed from the disk
 _ENTRY_SIZE = 4096  # bytes; what headers and keys of a prepared file weigh, roughly
 _SAME_STAMP = 0.05  # seconds; a write this soon after another may leave the same file times
 _COARSE_STAMP = 2.0  # seconds; the same where file systems count whole or even seconds
+_TRIES = 3
 _LOOKS = 4096  # files whose status is remembered
 _LONGEST = 1024  # characters; longer paths are not remembered
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has neither this nor FIFOs
@@ -60,7 +61,13 @@ class OpenFile(io.FileIO):
     """
 
     promised: int | None = None  # bytes, from the beginning of the file
-    _is_read = False
+    _reached = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go there; `socket.sendfile` goes to where it stopped."""
+        position = super().seek(offset, whence)
+        self._reached = max(self._reached, position)
+        return position
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.promised is None:
@@ -70,14 +77,14 @@ class OpenFile(io.FileIO):
         data = super().read(wanted)
         if wanted and not data:
             raise self._cut()
-        self._is_read = len(data) == left
         return data
 
     def close(self) -> None:
         promised = self.promised
         is_cut = (
             promised is not None
-            and not (self._is_read or self.closed)
+            and not self.closed
+            and max(self._reached, self.tell()) < promised
             and os.fstat(self.fileno()).st_size < promised
         )
         super().close()
@@ -155,16 +162,13 @@ class Files:
     def _read(self, source: Source, file: OpenFile, known: Prepared | None) -> Found | None:
         wall = self._wall()
         status = os.fstat(file.fileno())
-        version = version_of(status)
-        if known is not None and known.version == version:
+        if known is not None and known.version == version_of(status):
             return Found(known, file if known.body is None else None, True)
         if not stat.S_ISREG(status.st_mode) or not self._is_allowed(source):
             return None
-        body = None
+        body, is_steady = None, True
         if status.st_size <= _MAX_FILE_BYTES:
-            body = file.readall()
-            if len(body) != status.st_size or version_of(os.fstat(file.fileno())) != version:
-                return None  # being written to
+            status, body, is_steady = _content(file)
         prepared = prepare(
             source.path,
             source.name,
@@ -174,7 +178,8 @@ class Files:
             coding=source.coding,
             varies=source.varies,
         )
-        is_kept = not _may_change_unseen(status, wall) and self._keep(source, prepared)
+        is_steady = is_steady and not _may_change_unseen(status, wall)
+        is_kept = is_steady and self._keep(source, prepared)
         return Found(prepared, file if body is None else None, is_kept)
 
     def _keep(self, source: Source, prepared: Prepared) -> bool:
@@ -194,6 +199,23 @@ class Files:
             return True
         folder = os.path.join(os.path.realpath(source.directory), "")
         return os.path.realpath(source.path).startswith(folder)
+
+
+def _content(file: OpenFile) -> tuple[os.stat_result, bytes, bool]:
+    """Return all of a small file, its status, and whether both are of one version.
+
+    Somebody may be writing into it. If it does not come to rest the bytes are those that were
+    read: their number is right, which it would not be if Flask opened the file once more.
+    """
+    for _ in range(_TRIES):
+        status = os.fstat(file.fileno())
+        file.seek(0)
+        body = file.readall()
+        after = os.fstat(file.fileno())
+        # Not ctime: it tells also that the file was replaced, which is no matter to who reads it.
+        if (status.st_mtime_ns, len(body)) == (after.st_mtime_ns, after.st_size):
+            return status, body, len(body) == status.st_size
+    return status, body, False
 
 
 def _may_change_unseen(status: os.stat_result, wall: float) -> bool:

@@ -62,7 +62,8 @@ def prepare(
 
     *coding* is the content coding its bytes are in, *varies* says that there are others.
     """
-    headers = _headers(path, name, status, max_age)
+    size = status.st_size if body is None else len(body)
+    headers = _headers(path, name, status.st_mtime, size, max_age)
     if coding is not None:
         headers["Content-Encoding"] = coding
     if varies:
@@ -75,7 +76,7 @@ def prepare(
         version=version_of(status),
         headers=headers,
         etag=etag,
-        size=status.st_size,
+        size=size,
         max_age=max_age,
         coding=coding,
         body=body,
@@ -95,7 +96,7 @@ def version_of(status: os.stat_result) -> Version:
     )
 
 
-def _headers(path: str, name: str, status: os.stat_result, max_age: int | None) -> Headers:
+def _headers(path: str, name: str, mtime: float, size: int, max_age: int | None) -> Headers:
     """Return the headers Flask sends for this file.
 
     Werkzeug is handed an empty body, because it would look the path up again by itself and might
@@ -106,9 +107,9 @@ def _headers(path: str, name: str, status: os.stat_result, max_age: int | None) 
         {},
         download_name=os.path.basename(name),
         conditional=False,
-        etag=f"{status.st_mtime}-{status.st_size}-{adler32(path.encode()) & 0xFFFFFFFF}",
-        last_modified=status.st_mtime,
+        etag=f"{mtime}-{size}-{adler32(path.encode()) & 0xFFFFFFFF}",
+        last_modified=mtime,
         max_age=max_age,
     )
-    response.content_length = status.st_size
+    response.content_length = size
     return response.headers
