@@ -139,4 +139,8 @@ class Login:
 
 
 def _is_own(hook: MethodType) -> bool:
-    return getattr(LoginManager, hook.__name__, None) is hook.__func__
+    method = hook.__func__
+    return (
+        getattr(LoginManager, hook.__name__, None) is method
+        and method.__code__.co_qualname == method.__qualname__  # or somebody has put his there
+    )

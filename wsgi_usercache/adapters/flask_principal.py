@@ -190,8 +190,16 @@ def attach(app: Flask, **parts: Any) -> None:
     """Put an `IdentityHook` in the place of each of Flask-Principal's own on *app*."""
     hooks: list[Any] = app.before_request_funcs.get(None, [])
     for place, hook in enumerate(hooks):
-        if type(hook) is MethodType and getattr(Principal, hook.__name__, None) is hook.__func__:
+        if type(hook) is MethodType and _is_own(hook):
             hooks[place] = IdentityHook(hook, **parts)
+
+
+def _is_own(hook: MethodType) -> bool:
+    method = hook.__func__
+    return (
+        getattr(Principal, hook.__name__, None) is method
+        and method.__code__.co_qualname == method.__qualname__  # or somebody has put his there
+    )
 
 
 def _name(identity: Identity) -> Key:
