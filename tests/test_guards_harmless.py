@@ -145,6 +145,14 @@ def test_a_patch_of_the_librarys_own_class_guards(
     check(root, change)
 
 
+def test_a_subclass_of_the_check_guards(root: Path) -> None:
+    class Own(CSRFProtect):  # type: ignore[misc]
+        def _is_exempt(self) -> bool:
+            flask.abort(403)
+
+    check(root, lambda site: wtf(site, Own), status=403, sees=False)
+
+
 def test_a_check_replaced_afterwards_guards(root: Path) -> None:
     def change(site: Site) -> None:
         wtf(site)

@@ -54,11 +54,13 @@ def _always(app: flask.Flask, func: object) -> bool:
 def _lets_reads_pass(app: flask.Flask, func: Any) -> bool:
     """Whether Flask-WTF's check is its own and none for GET and HEAD."""
     protection = inspect.getclosurevars(func).nonlocals.get("self")
-    checks = set(app.config.get("WTF_CSRF_METHODS", ("GET",)))
+    kind, check = type(protection), getattr(protection, "protect", None)
+    checked = set(app.config.get("WTF_CSRF_METHODS", ("GET",)))
     return (
-        origin_of_code(getattr(protection, "protect", None))
-        == ("flask_wtf.csrf", "CSRFProtect.protect")
-    ) and checks.isdisjoint(("GET", "HEAD"))
+        (kind.__module__, kind.__qualname__) == ("flask_wtf.csrf", "CSRFProtect")
+        and origin_of_code(check) == ("flask_wtf.csrf", "CSRFProtect.protect")
+        and checked.isdisjoint(("GET", "HEAD"))
+    )
 
 
 _HARMLESS: dict[tuple[str, str], Callable[[flask.Flask, Any], bool]] = {
