@@ -6,6 +6,7 @@ import gc
 import os
 import tracemalloc
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,30 @@ def test_old_versions_of_a_file_do_not_pile_up(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[0] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_bytes_read_while_somebody_writes_are_for_nobody_to_keep(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, plain, turns = site.folder / "a.css", os.fstat, count()
+
+    def fstat(descriptor: int) -> os.stat_result:
+        path.write_bytes(BODY[: next(turns) % 7 + 1])
+        return plain(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fstat)
+        body, status, headers = run_wsgi_app(
+            site.app.wsgi_app, create_environ("/static/a.css"), buffered=True
+        )
+    content = b"".join(body)
+    assert status == "200 OK"
+    assert BODY.startswith(content)
+    assert int(headers["Content-Length"]) == len(content)
+    assert headers["Cache-Control"] == "no-store"
+    assert not {"ETag", "Last-Modified"} & set(headers.keys())
+    write(path, BODY)
+    assert site.ask(HTTP_IF_NONE_MATCH="") == (200, BODY)
 
 
 def test_a_file_cut_after_all_of_it_was_read_is_no_error(tmp_path: Path) -> None:

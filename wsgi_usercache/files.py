@@ -177,6 +177,7 @@ class Files:
             max_age=source.max_age,
             coding=source.coding,
             varies=source.varies,
+            is_whole=is_steady,
         )
         is_steady = is_steady and not _may_change_unseen(status, wall)
         is_kept = is_steady and self._keep(source, prepared)

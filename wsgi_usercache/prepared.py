@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 Version = tuple[int, int, int, int, int]
 Header = tuple[str, str]
 
+_NO_ETAG = "\n"  # what no header can be equal to
 _date = lru_cache(maxsize=256)(http_date)  # of whole seconds
 
 
@@ -57,10 +58,12 @@ def prepare(
     max_age: int | None,
     coding: str | None,
     varies: bool,
+    is_whole: bool = True,
 ) -> Prepared:
     """Return the file at *path* as Flask would send it under *name*.
 
-    *coding* is the content coding its bytes are in, *varies* says that there are others.
+    *coding* is the content coding its bytes are in, *varies* says that there are others. What was
+    read while somebody wrote is no version as a whole, and nobody may keep it.
     """
     size = status.st_size if body is None else len(body)
     headers = _headers(path, name, status.st_mtime, size, max_age)
@@ -68,7 +71,11 @@ def prepare(
         headers["Content-Encoding"] = coding
     if varies:
         headers["Vary"] = "Accept-Encoding"
-    etag = headers["ETag"]
+    if not is_whole:
+        headers.remove("ETag")
+        headers.remove("Last-Modified")
+        headers["Cache-Control"] = "no-store"
+    etag = headers.get("ETag", _NO_ETAG)
     environ = {"REQUEST_METHOD": "GET", "HTTP_IF_NONE_MATCH": etag}
     response = Response(headers=Headers(headers))
     response.make_conditional(environ, accept_ranges=True)
