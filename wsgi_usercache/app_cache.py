@@ -78,7 +78,6 @@ class _Process:
             options.static,
             changed=self.at_hand.clear,
             wrapped_wsgi_app=is_wrapped(cache.app, cache.wsgi_app),
-            check_interval=options.check_interval,
             clock=cache.clocks.steady,
         )
         self.rules = LaneRules(options.fresh_paths, options.excluded_paths, routes)

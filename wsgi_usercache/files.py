@@ -169,6 +169,9 @@ class Files:
         body, is_steady = None, True
         if status.st_size <= _MAX_FILE_BYTES:
             status, body, is_steady = _content(file)
+        if body is not None and len(body) > _MAX_FILE_BYTES:  # it has grown meanwhile
+            status, body, is_steady = os.fstat(file.fileno()), None, True
+            file.seek(0)
         prepared = prepare(
             source.path,
             source.name,
@@ -211,12 +214,19 @@ def _content(file: OpenFile) -> tuple[os.stat_result, bytes, bool]:
     for _ in range(_TRIES):
         status = os.fstat(file.fileno())
         file.seek(0)
-        body = file.readall()
+        body = _read_at_most(file, _MAX_FILE_BYTES + 1)
         after = os.fstat(file.fileno())
         # Not ctime: it tells also that the file was replaced, which is no matter to who reads it.
         if (status.st_mtime_ns, len(body)) == (after.st_mtime_ns, after.st_size):
             return status, body, len(body) == status.st_size
     return status, body, False
+
+
+def _read_at_most(file: OpenFile, size: int) -> bytes:
+    body = b""
+    while len(body) < size and (piece := file.read(size - len(body))):
+        body += piece
+    return body
 
 
 def _may_change_unseen(status: os.stat_result, wall: float) -> bool:

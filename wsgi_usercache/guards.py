@@ -90,8 +90,8 @@ SIGNALS = (
 )
 
 
-def guard_of(app: flask.Flask, endpoint: str) -> str | None:
-    """Return what might observe or forbid a request for this endpoint, None if nothing."""
+def guard_of(app: flask.Flask) -> str | None:
+    """Return what might observe or forbid a request for any file, None if nothing."""
     if app.config["USE_X_SENDFILE"]:
         return "USE_X_SENDFILE is set"
     if app.request_class is not flask.Request:
@@ -100,7 +100,7 @@ def guard_of(app: flask.Flask, endpoint: str) -> str | None:
         return "response_class is not Flask's own"
     if app.app_ctx_globals_class.__module__ != "flask.ctx":
         return "app_ctx_globals_class is not Flask's own"
-    return overridden(app, _WAY) or _hook(app, endpoint) or listener_of(app)
+    return overridden(app, _WAY) or listener_of(app)
 
 
 def overridden(owner: object, names: Iterable[str]) -> str | None:
@@ -112,20 +112,27 @@ def overridden(owner: object, names: Iterable[str]) -> str | None:
         # The instance's wsgi_app is where middlewares are put, this one among them.
         attribute = inspect.getattr_static(kind if name == "wsgi_app" else owner, name, None)
         code = origin_of_code(attribute.fget if type(attribute) is property else attribute)
-        if code is None or code[0] not in _STOCK or code[1].partition(".")[2] != name:
+        is_bound_here = type(attribute) is not MethodType or attribute.__self__ is owner
+        if (
+            code is None
+            or not is_bound_here
+            or code[0] not in _STOCK
+            or code[1].partition(".")[2] != name
+        ):
             return f"{kind.__name__}.{name} is not Flask's own"
     return None
 
 
+def changes_errors(app: flask.Flask) -> bool:
+    """Whether the app goes a way of its own with errors."""
+    return app.config["TRAP_HTTP_EXCEPTIONS"] or overridden(app, _WAY_OF_ERRORS) is not None
+
+
 def answers_errors(app: flask.Flask, endpoint: str) -> bool:
-    """Whether the app has an answer of its own for a range that can not be had."""
+    """Whether there is a handler for a range that can not be had."""
     specs = (app.error_handler_spec.get(name, {}) for name in _scopes(endpoint))
     kinds = (kind for spec in specs for code in (None, 416) for kind in spec.get(code, ()))
-    return (
-        any(issubclass(RequestedRangeNotSatisfiable, kind) for kind in kinds)
-        or app.config["TRAP_HTTP_EXCEPTIONS"]
-        or overridden(app, _WAY_OF_ERRORS) is not None
-    )
+    return any(issubclass(RequestedRangeNotSatisfiable, kind) for kind in kinds)
 
 
 def places(app: flask.Flask, endpoints: Iterable[str]) -> tuple[Sized, ...]:
@@ -153,7 +160,7 @@ def _scopes(endpoint: str) -> list[str | None]:
     return scopes
 
 
-def _hook(app: flask.Flask, endpoint: str) -> str | None:
+def hook_of(app: flask.Flask, endpoint: str) -> str | None:
     """Return the first hook around a request for *endpoint* that is not known to be harmless."""
     tables: list[tuple[str, Any]] = [(kind, getattr(app, name)) for kind, name in _TABLES]
     tables.append(("teardown_appcontext", {None: app.teardown_appcontext_funcs}))

@@ -33,7 +33,7 @@ log = logging.getLogger("wsgi_usercache")
 _HOST = ("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 _MEMORY = 4096  # paths whose rule is remembered, and hosts
 _LONGEST = 1024  # characters of a path and its host; of longer ones it is not
-_LOOK = 1.0  # seconds; the longest between two looks at the set-up
+_LOOK = 1.0  # seconds between two looks at the set-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ _NO_ROUTE = Route(None, None, False, "its rule is new")
 class StaticRoutes:
     """The static lanes of *app*, by its URL map.
 
-    The set-up is looked at again every *check_interval* seconds of *clock*, at least each second.
-    Listeners may come at any time and are seen at once. So are hooks, error handlers and views
-    while an app is set up: until Flask has handled a request, or a second has passed since the
-    first. *changed* is called when nothing that was found may be used any more. *wrapped_wsgi_app*
-    says that something stands between the middleware and Flask.
+    The set-up is looked at again each second of *clock*. Listeners may come at any time and are
+    seen at once. So are hooks, error handlers and views while an app is set up: until Flask has
+    handled a request, or a second has passed since the first. *changed* is called when nothing
+    that was found may be used any more. *wrapped_wsgi_app* says that something stands between the
+    middleware and Flask.
     """
 
     def __init__(
@@ -66,22 +66,20 @@ class StaticRoutes:
         *,
         changed: Callable[[], None] = lambda: None,
         wrapped_wsgi_app: bool = False,
-        check_interval: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._mode = mode
         self._changed = changed
         self._wrapped_wsgi_app = wrapped_wsgi_app
-        self._check_interval = min(check_interval, _LOOK)
         self._clock = clock
         self._set_up: SetUp | None = None
         self._matches: LRUCache[tuple[object, ...], _Match | None] = LRUCache(_MEMORY)
-        self._good_until = -inf
         self._hosts: set[str | None] = set()  # of Host headers, those the app can make sense of
         self._lock = Lock()
         self._looking = Lock()
         self._event = object()  # another after each
+        self._good: tuple[object, float] = (None, -inf)
         self._said: set[str] = set()
         self._set_up_until = inf
         request_started.connect(self._settle, app)
@@ -133,7 +131,7 @@ class StaticRoutes:
             set_up.routes[match.endpoint].own_errors,
             varies_by=_HOST if set_up.hosts is not None else (),
             hosts=self._hosts,
-            good_until=self._good_until if set_up.is_lasting else -inf,
+            good_until=self._good[1] if set_up.is_lasting else -inf,
             stands=None if is_final else partial(set_up.stands, match.endpoint),
         )
 
@@ -174,7 +172,6 @@ class StaticRoutes:
             event, now = self._event, self._clock()
             if known is None:
                 self._set_up_until = min(self._set_up_until, now + _LOOK)
-            good_until = now + self._check_interval
             found = self._found()
             if known is None or not found.is_as(known):
                 if known is None or not found.has_rules_of(known):
@@ -182,15 +179,15 @@ class StaticRoutes:
                     self._hosts = set()
                 self._set_up = known = found
                 self._changed()
-            self._good_until = good_until
-            if self._event is not event:  # asked last: who comes later takes it back
-                self._good_until = -inf
+            self._good = (event, now + _LOOK)
             return known
 
     def _is_good(self, known: SetUp | None) -> TypeGuard[SetUp]:
+        event, good_until = self._good  # of one look, and good as long as nobody came since
         return (
             known is not None
-            and self._clock() < self._good_until
+            and event is self._event
+            and self._clock() < good_until
             and (self._is_final() or all(map(known.stands, known.routes)))
         )
 
@@ -206,12 +203,11 @@ class StaticRoutes:
 
     def _listener_came(self, _signal: object, **_about: object) -> None:
         self._event = object()
-        self._good_until = -inf
         self._changed()
 
     def _settle(self, _app: flask.Flask, **_about: object) -> None:
         """Flask handles its first request: it takes no more hooks, routes and blueprints."""
-        request_started.disconnect(self._settle, self._app)
+        request_started.disconnect(self._settle)
         self._listener_came(None)  # one look more, for what has come since the last
         self._set_up_until = -inf
 

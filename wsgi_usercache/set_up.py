@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import is_
@@ -15,7 +15,16 @@ from typing import Any
 import flask
 from werkzeug.routing import Map, Rule
 
-from .guards import answers_errors, guard_of, name_of, origin_of_code, overridden, places
+from .guards import (
+    answers_errors,
+    changes_errors,
+    guard_of,
+    hook_of,
+    name_of,
+    origin_of_code,
+    overridden,
+    places,
+)
 
 _STOCK_VIEW = ("flask.app", "Flask.__init__.<locals>.<lambda>")
 _STOCK_METHODS = (
@@ -96,7 +105,7 @@ def set_up_of(app: flask.Flask, *, wrapped_wsgi_app: bool) -> SetUp:
         max_age=_max_age(app),
         prefixes=prefixes,
         view_of=app.view_functions.get,
-        routes={each: _route(app, each, wrapped_wsgi_app) for each in endpoints},
+        routes=dict(_routes(app, endpoints, wrapped_wsgi_app)),
     )
 
 
@@ -132,13 +141,18 @@ def _hosts(app: flask.Flask) -> tuple[object, ...] | None:
     return by_rule, repr(trusted), repr(of_class), app.config["SERVER_NAME"]
 
 
-def _route(app: flask.Flask, endpoint: str, wrapped_wsgi_app: bool) -> Route:
-    view = app.view_functions.get(endpoint)
-    folder, hindrance = _folder(app, view)
-    if hindrance is None and wrapped_wsgi_app:
-        hindrance = "another WSGI middleware stands between the cache and Flask"
-    hindrance = hindrance or guard_of(app, endpoint)
-    return Route(view, folder, answers_errors(app, endpoint), hindrance)
+def _routes(
+    app: flask.Flask, endpoints: Iterable[str], wrapped_wsgi_app: bool
+) -> Iterator[tuple[str, Route]]:
+    guard = guard_of(app)
+    if wrapped_wsgi_app:
+        guard = "another WSGI middleware stands between the cache and Flask"
+    own_errors = changes_errors(app)
+    for endpoint in endpoints:
+        view = app.view_functions.get(endpoint)
+        folder, hindrance = _folder(app, view)
+        hindrance = hindrance or guard or hook_of(app, endpoint)
+        yield endpoint, Route(view, folder, own_errors or answers_errors(app, endpoint), hindrance)
 
 
 def _folder(app: flask.Flask, view: Any) -> tuple[str | None, str | None]:
