@@ -4,7 +4,7 @@ looks like their hooks does not."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,29 @@ import pytest
 from flask_wtf import CSRFProtect
 from guard_libraries import DISGUISES, HOOKS, LIBRARIES, METHODS, VARY, hooks_of, wtf
 from guards import APP, BLUEPRINT, Change, Site, behind, write_files
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from werkzeug.test import Client, TestResponse
 
 from wsgi_usercache import Lane
 
 PLACES = (APP, BLUEPRINT)
 COOKIES = frozenset({"Vary", "Set-Cookie"})
+
+
+@pytest.fixture(autouse=True)
+def closed_databases() -> Iterator[None]:
+    """No connection outlives its test: who finds it later takes it for his own."""
+    opened: list[Any] = []
+
+    def note(connection: Any, _record: object) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", note)
+    yield
+    event.remove(Pool, "connect", note)
+    for connection in opened:
+        connection.close()
 
 
 @pytest.fixture(scope="module")
