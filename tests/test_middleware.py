@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,6 +27,8 @@ from wsgi_usercache.middleware import Middleware
 from wsgi_usercache.static import StaticFiles
 from wsgi_usercache.statistics import Tally
 
+HOSTS = frozenset({"localhost"})
+
 
 class Static:
     """Everything under /static/ is a file of one folder."""
@@ -40,9 +43,8 @@ class Static:
         return None
 
     def locate(self, environ: dict[str, Any]) -> Located:
-        return Located(
-            str(self.folder), environ["PATH_INFO"].removeprefix("/static/"), None, False
-        )
+        name = environ["PATH_INFO"].removeprefix("/static/")
+        return Located(str(self.folder), name, None, False, (), HOSTS, inf, None)
 
 
 class Counted(Tally):

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from wsgi_usercache.at_hand import AtHand
 from wsgi_usercache.lanes import Located
 from wsgi_usercache.static import StaticFiles
 
+HOSTS = frozenset({"localhost"})
 BIG = bytes(range(256)) * 1200  # 300 KiB, more than is kept in memory
 FILES = {
     "a.css": b"body { color: red }\n",
@@ -88,11 +90,16 @@ def files(
 ) -> Front:
     def locate(environ: dict[str, Any]) -> Located:
         path = environ["PATH_INFO"].encode("latin-1").decode()
-        return Located(str(folder), path.removeprefix("/static/"), max_age, own_errors)
+        return located(str(folder), path.removeprefix("/static/"), max_age, own_errors)
 
     # A file written this very moment is not kept; these tests look from a minute later.
     options.setdefault("wall", lambda: time.time() + 60)
     return Front(locate, **options)
+
+
+def located(directory: str, filename: str, max_age: int | None, own_errors: bool) -> Located:
+    """A file whose place depends on nothing but the path."""
+    return Located(directory, filename, max_age, own_errors, (), HOSTS, inf, None)
 
 
 class Front:
@@ -267,8 +274,8 @@ def test_a_range_is_a_slice(folder: Path, name: str, first: int | None, last: in
 )
 def test_what_is_no_file_inside_the_folder_is_declined(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_bytes(b"secret")
-    located = Located(str(folder), name, None, False)
-    assert Front(lambda _: located).respond(create_environ("/"), pytest.fail) is None
+    found = located(str(folder), name, None, False)
+    assert Front(lambda _: found).respond(create_environ("/"), pytest.fail) is None
 
 
 def test_what_is_not_located_is_declined() -> None:
@@ -376,7 +383,7 @@ def test_a_large_file_is_streamed_and_never_stale(tmp_path: Path) -> None:
 def test_one_file_may_have_two_maximum_ages(folder: Path) -> None:
     ages = iter([60, None, 60, None])
     served = Front(
-        lambda _: Located(str(folder), "a.css", next(ages), False),
+        lambda _: located(str(folder), "a.css", next(ages), False),
         wall=lambda: time.time() + 60,
         check_interval=0.0,  # or the first would be at hand
     )

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -42,11 +41,6 @@ class Explanation:
     reason: str
 
 
-class _Everything:
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class Located:
     """The file a static URL stands for, as a folder and a name still to be checked."""
@@ -55,10 +49,10 @@ class Located:
     filename: str
     max_age: int | None  # seconds a browser may keep it; None: it asks each time
     own_errors: bool  # the app itself answers a range that can not be had
-    varies_by: tuple[str, ...] = ()  # what else of the environ has a say in where it is
-    hosts: Container[str | None] = _Everything()  # Host headers for which it was found
-    good_until: float = inf  # on the clock of whoever located it
-    stands: Callable[[], bool] | None = None  # asked before each use, if there is one
+    varies_by: tuple[str, ...]  # what else of the environ has a say in where it is
+    hosts: Container[str | None]  # Host headers for which it was found
+    good_until: float  # on the clock of whoever located it
+    stands: Callable[[], bool] | None  # asked before each use, if there is one
 
 
 class StaticLanes(Protocol):

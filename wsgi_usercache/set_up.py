@@ -110,7 +110,7 @@ def set_up_of(app: flask.Flask, *, wrapped_wsgi_app: bool) -> SetUp:
 
 
 def is_static(endpoint: object) -> bool:
-    """Whether Flask calls an endpoint so that sends files; a redirecting rule has none."""
+    """Whether this is what Flask calls the endpoint of a static route; redirects have none."""
     return isinstance(endpoint, str) and (endpoint == "static" or endpoint.endswith(".static"))
 
 
